@@ -1,0 +1,45 @@
+"""The few array helpers every room above the native core shares: checks that name what is wrong, and L2 normalisation."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fgsbir_edge.errors import NonFiniteError, ShapeError
+
+Float32 = NDArray[np.float32]
+
+SMALLEST_NORM = 1e-12  # below it a vector has no direction; dividing by this keeps zero rows zero instead of NaN
+
+
+def matrix(name: str, values: ArrayLike, columns: int | None = None) -> Float32:
+    """A C-contiguous float32 [N, columns] array of finite numbers; a single row [columns] becomes [1, columns].
+
+    Raises ShapeError (wrong rank or width) and NonFiniteError (NaN or infinity), both naming ``name``.
+    """
+    array = np.ascontiguousarray(np.atleast_2d(np.asarray(values, dtype=np.float32)))
+    if array.ndim != 2 or (columns is not None and array.shape[1] != columns):
+        wanted = f"[N, {'C' if columns is None else columns}]"
+        raise ShapeError(f"{name}: got shape {list(array.shape)}, expected {wanted}; was it made with another encoder?")
+    if not np.isfinite(array).all():
+        raise NonFiniteError(f"{name}: holds NaN or infinity; check the input it was computed from")
+    return array
+
+
+def frozen(values: ArrayLike) -> Float32:
+    """A read-only C-contiguous float32 copy, so that what a digest was taken of cannot change afterwards."""
+    array = np.array(values, dtype=np.float32, order="C")
+    array.setflags(write=False)
+    return array
+
+
+def norms(rows: Float32) -> Float32:
+    """Euclidean length of each row, at least SMALLEST_NORM: [N, D] -> [N, 1] float32."""
+    lengths: Float32 = np.maximum(np.sqrt(np.einsum("nd,nd->n", rows, rows)), np.float32(SMALLEST_NORM))[:, None]
+    return lengths
+
+
+def normalised(rows: Float32) -> Float32:
+    """Rows scaled to unit Euclidean length: [N, D] -> [N, D] float32."""
+    unit: Float32 = rows / norms(rows)
+    return unit
