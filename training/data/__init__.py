@@ -1,0 +1,1 @@
+"""Datasets, splits, and the pixels a network sees."""

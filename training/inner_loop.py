@@ -1,0 +1,87 @@
+"""The inner loop in the span of the support features, differentiable to second order and batched over episodes.
+
+With frozen features X every gradient of the head is a combination of the rows of X, so the loop runs on the outputs U = X W^T + b
+alone (m x D numbers) and on the Gram matrix K = X X^T + 1; W itself is never touched (exact, not an approximation):
+
+    G = dL/dU,   U <- U - a_t K G,   A <- A - a_t G,   W' = W + A^T X
+
+Losses: METHODS C.5, softplus_b(mu + beta+ - beta-) averaged over triplets; sharpness 0 is the plain hinge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DISTANCE_FLOOR = 1e-12  # under the square root, as in the native op
+
+
+@dataclass(frozen=True)
+class Support:
+    """Support sets of E episodes with k pairs each: rows 0..k-1 are sketches, k..2k-1 their photos, the rest further negatives.
+
+    features [E,m,C]; mask [E,k,m-k] is 1 where sketch i may have photo j as its negative (another photo than its own).
+    """
+
+    features: Tensor
+    mask: Tensor
+
+    @property
+    def pairs(self) -> int:
+        return int(self.mask.shape[1])
+
+
+def triplet_distances(outputs: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
+    """beta+ [E,k] and the distances of every sketch to every photo row [E,k,m-k], on normalised outputs."""
+    z = F.normalize(outputs, dim=-1)
+    squared = ((z[:, :pairs, None] - z[:, None, pairs:]) ** 2).sum(-1)
+    distances = squared.clamp_min(DISTANCE_FLOOR).sqrt()
+    return distances[:, :, :pairs].diagonal(dim1=1, dim2=2), distances
+
+
+def triplet_loss(outputs: Tensor, support: Support, margin: Tensor, sharpness: float) -> Tensor:
+    """Mean triplet loss of every episode: outputs [E,m,D], margin [E] -> [E]."""
+    positive, distances = triplet_distances(outputs, support.pairs)
+    violation = margin[:, None, None] + positive.unsqueeze(-1) - distances
+    loss = F.softplus(violation, beta=sharpness) if sharpness > 0 else violation.clamp_min(0.0)
+    return (loss * support.mask).sum((1, 2)) / support.mask.sum((1, 2)).clamp_min(1.0)
+
+
+def adapt(
+    weight: Tensor,
+    bias: Tensor,
+    support: Support,
+    rates: Tensor,
+    margin: Tensor,
+    *,
+    sharpness: float = 10.0,
+    side: str = "both",
+    second_order: bool = True,
+) -> Tensor:
+    """Coefficients A [E,m,D] after len(rates) steps from the head `weight` [D,C], `bias` [D]; rows that do not move are zero."""
+    features = support.features
+    outputs = features @ weight.T + bias
+    gram = features @ features.transpose(1, 2) + 1.0
+    moves = torch.ones(features.shape[1], 1)
+    if side == "sketch":
+        moves[support.pairs :] = 0.0
+    coefficients = torch.zeros_like(outputs)
+    with torch.enable_grad():
+        if not outputs.requires_grad:
+            outputs = outputs.requires_grad_()
+        for rate in rates:
+            loss = triplet_loss(outputs, support, margin, sharpness).sum()
+            (gradient,) = torch.autograd.grad(loss, outputs, create_graph=second_order)
+            step = -rate * gradient * moves
+            coefficients = coefficients + step
+            outputs = outputs + moves * (gram @ step)
+    return coefficients
+
+
+def adapted_outputs(weight: Tensor, bias: Tensor, support: Support, coefficients: Tensor, features: Tensor) -> Tensor:
+    """Outputs of the adapted head for features [E,n,C] -> [E,n,D]: f W^T + b + (f X^T + 1) A."""
+    shift = (features @ support.features.transpose(1, 2) + 1.0) @ coefficients
+    return features @ weight.T + bias + shift

@@ -1,0 +1,74 @@
+"""Tasks of the outer loop, over cached features: people (drawings32), categories (sketchy) and chairs (chairv2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgsbir_edge.preprocess import InputSpec
+from training.data.folder import PairsFolder
+from training.data.pixels import PixelStore
+from training.data.splits import CHAIRV2_VALIDATION_PHOTOS, select, split_categories, split_drawings, split_photos
+from training.episodes import Task, category_tasks, person_tasks
+from training.features import table_of
+from training.models.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Tasks with the feature rows they index: sketches float16 [S,V,R], photos float16 [P,V,R]."""
+
+    tasks: list[Task]
+    share: float
+    sketches: np.ndarray
+    photos: np.ndarray
+
+
+Validation = dict[str, tuple[Domain, list[Task]]]
+
+
+def open_domains(data: Path, cache: Path, encoder: Encoder, meta: dict[str, Any]) -> tuple[list[Domain], Validation]:
+    """Training domains, and validation tasks by name: none of the latter's people, objects, photos or categories train."""
+    spec = InputSpec.from_manifest(meta["input"])
+    domains: list[Domain] = []
+    validation: Validation = {}
+
+    drawings = PairsFolder.open(data / "drawings32")
+    people = split_drawings(drawings)
+    table = table_of(drawings, drawings.pairs, sorted(drawings.photo_category), cache / "drawings32.npz", PixelStore(drawings, spec), encoder)
+    rows = _rows(table.sketch_keys), _rows(table.photo_names)
+    seen, unseen = sorted(people.seen), sorted(people.unseen)
+    train = person_tasks(select(drawings.pairs, users=people.train, photos=people.seen), seen, *rows)
+    domains.append(Domain(train, 0.5, table.sketches, table.photos))
+    held = select(drawings.pairs, users=people.validation)
+    validation["people, 32 objects"] = domains[-1], person_tasks(held, sorted(drawings.photo_category), *rows)
+    validation["people, unseen objects"] = domains[-1], person_tasks(select(held, photos=people.unseen), unseen, *rows)
+
+    sketchy = PairsFolder.open(data / "sketchy")
+    categories = split_categories(sketchy)
+    table = table_of(sketchy, sketchy.pairs, sorted(sketchy.photo_category), cache / "sketchy.npz", PixelStore(sketchy, spec), encoder)
+    rows = _rows(table.sketch_keys), _rows(table.photo_names)
+    outer = select(sketchy.pairs, categories=categories.outer | categories.backbone)
+    domains.append(Domain(category_tasks(outer, sketchy.photo_category, *rows), 0.35, table.sketches, table.photos))
+    held = select(sketchy.pairs, categories=categories.validation)
+    validation["categories"] = domains[-1], category_tasks(held, sketchy.photo_category, *rows)
+
+    chairs = PairsFolder.open(data / "chairv2")
+    train_photos, held_photos = split_photos(chairs, CHAIRV2_VALIDATION_PHOTOS, "chairv2-photos")
+    table = table_of(chairs, chairs.pairs, sorted(chairs.photo_category), cache / "chairv2.npz", PixelStore(chairs, spec), encoder)
+    rows = _rows(table.sketch_keys), _rows(table.photo_names)
+    for photos, name in ((train_photos, ""), (held_photos, "chairs")):
+        tasks = category_tasks(select(chairs.pairs, photos=photos), {photo: "chair" for photo in photos}, *rows)
+        domain = Domain(tasks, 0.15, table.sketches, table.photos)
+        if name:
+            validation[name] = domain, tasks
+        else:
+            domains.append(domain)
+    return domains, validation
+
+
+def _rows(names: list[str]) -> dict[str, int]:
+    return {name: row for row, name in enumerate(names)}

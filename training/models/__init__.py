@@ -1,0 +1,1 @@
+"""Networks: backbones, spatial attention, the encoder and the embedding head."""
