@@ -1,0 +1,163 @@
+"""Adapt a head to one person, or one category, from a few sketch-photo pairs. Also the command ``python -m fgsbir_edge.adapt``.
+
+The encoder stays as it is; only the last layer learns, in the span of the support features (``inner.py``), and what it learned is
+a small ``Adapter``. A guard (``guard.py``) keeps the base head in force when the adapted one does not hold up.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fgsbir_edge.arrays import Float32, matrix
+from fgsbir_edge.errors import NoPairsError, ShapeError
+from fgsbir_edge.guard import DIVERGENCE_FACTOR, GuardReport, diverged, leave_one_out
+from fgsbir_edge.head import Adapter, Head, Negatives, Side
+from fgsbir_edge.inner import Recipe, Solution, Support, solve
+
+Status = Literal["adapted", "kept-base"]
+Reason = Literal["", "no-negatives", "diverged", "worse-leave-one-out"]
+
+
+@dataclass(frozen=True)
+class AdaptOptions:
+    """How to adapt; None means what the head was trained to do.
+
+    ``steps`` beyond the learned T repeat the last step size. ``margin`` None lets the head's margin network predict it.
+    ``side`` "sketch" moves sketches only, "both" photos too. ``negatives`` "support" pushes away from the photos of other pairs,
+    "gallery" from at most ``max_negatives`` other photos as well. Raises ValueError on values out of range.
+    """
+
+    steps: int | None = None
+    margin: float | None = None
+    step_sizes: tuple[float, ...] | None = None
+    side: Side | None = None
+    negatives: Negatives | None = None
+    guard: bool = True
+    max_negatives: int = 64
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps is {self.steps}, expected at least 1")
+        if self.margin is not None and not np.isfinite(self.margin):
+            raise ValueError(f"margin is {self.margin}, expected a finite number")
+        if self.step_sizes is not None and not (len(self.step_sizes) and np.isfinite(self.step_sizes).all()):
+            raise ValueError(f"step_sizes is {self.step_sizes}, expected finite numbers, at least one")
+        if self.side not in (None, *get_args(Side)) or self.negatives not in (None, *get_args(Negatives)):
+            raise ValueError(f"side {self.side!r} or negatives {self.negatives!r} is unknown")
+
+    def recipe(self, head: Head) -> Recipe:
+        """These options with the head's defaults filled in."""
+        sizes = np.asarray(head.step_sizes if self.step_sizes is None else self.step_sizes, np.float32)
+        steps = len(sizes) if self.steps is None else self.steps
+        sizes = np.concatenate([sizes[:steps], np.full(max(0, steps - len(sizes)), sizes[-1], np.float32)])
+        return Recipe(self.side or head.side, self.negatives or head.negatives, sizes, self.margin)
+
+
+@dataclass(frozen=True)
+class AdaptResult:
+    """What came of an adaptation. ``adapter`` is always usable: where the base head stays in force it changes nothing (m = 0)."""
+
+    adapter: Adapter
+    status: Status
+    reason: Reason
+    explanation: str  # one sentence for a person
+    losses: tuple[float, ...]  # before the first step to after the last; empty without triplets
+    margin: float | None  # None without triplets
+    recipe: Recipe
+    guard: GuardReport
+    millis: float  # set-up and inner loop
+    guard_millis: float
+
+
+def adapt(
+    head: Head,
+    sketch_features: ArrayLike,
+    photo_features: ArrayLike,
+    *,
+    negatives_features: ArrayLike | None = None,
+    candidates: ArrayLike | None = None,
+    options: AdaptOptions | None = None,
+) -> AdaptResult:
+    """Learn an adapter from k pairs: sketch_features [k, C] and photo_features [k, C], row i of both being pair i.
+
+    Several sketches may share a photo. ``negatives_features`` [n, C] are other photos, used with negatives "gallery", or when the
+    pairs alone give no triplet; ``candidates`` [N, C] are the photos that the guard ranks among (the gallery).
+    Raises NoPairsError, ShapeError, NonFiniteError, NativeMissingError; what the guard objects to is reported, not raised.
+    """
+    options = options or AdaptOptions()
+    recipe = options.recipe(head)
+    start = time.perf_counter()
+    sketches, photos = _rows(head, "sketch features", sketch_features), _rows(head, "photo features", photo_features)
+    if len(sketches) != len(photos):
+        raise ShapeError(f"got {len(sketches)} sketches and {len(photos)} photos; give one photo a sketch")
+    if not len(sketches):
+        raise NoPairsError("no sketch-photo pairs given; give at least one, three or more let the guard check them")
+    others = _rows(head, "negatives", negatives_features)
+    support = Support.build(head, sketches, photos, others)
+    everyone = range(support.pairs)
+    if not len(support.triplets(everyone, recipe.negatives)):
+        recipe = Recipe(recipe.side, "gallery", recipe.step_sizes, recipe.margin)  # the only other source of negatives
+    solution = solve(head, support, everyone, recipe)
+    adapted = time.perf_counter()
+    report = GuardReport(None, None, 0, "not checked: switched off")
+    if options.guard and solution is not None:
+        pool = None if candidates is None else _rows(head, "candidates", candidates)
+        report = leave_one_out(head, support, recipe, pool)
+    checked = time.perf_counter()
+
+    reason, explanation = _verdict(solution, report, options.guard)
+    if solution is None or reason:
+        adapter = Adapter.identity(head, recipe.side, _meta(support, recipe, solution, reason))
+    else:
+        meta = _meta(support, recipe, solution, reason)
+        adapter = Adapter(head.digest, solution.coefficients.T, support.rows[solution.rows], recipe.side, meta)
+    return AdaptResult(
+        adapter=adapter,
+        status="kept-base" if reason else "adapted",
+        reason=reason,
+        explanation=explanation,
+        losses=() if solution is None else tuple(float(loss) for loss in solution.losses),
+        margin=None if solution is None else solution.margin,
+        recipe=recipe,
+        guard=report,
+        millis=1e3 * (adapted - start),
+        guard_millis=1e3 * (checked - adapted),
+    )
+
+
+def _rows(head: Head, name: str, values: ArrayLike | None) -> Float32:
+    """Checked rows [n, C]; None and empty input give [0, C]."""
+    if values is None or np.size(values) == 0:
+        return np.empty((0, head.features), np.float32)
+    return matrix(name, values, head.features)
+
+
+def _verdict(solution: Solution | None, report: GuardReport, guard: bool) -> tuple[Reason, str]:
+    if solution is None:
+        return "no-negatives", "base head kept: one photo has nothing to be told from; add pairs of other photos, or a gallery"
+    if not solution.finite or (guard and diverged(solution)):  # NaN never comes into force, guard or no guard
+        first, last = solution.losses[0], solution.losses[-1]
+        return "diverged", f"base head kept: the support loss went from {first:.3g} to {last:.3g} (limit x{DIVERGENCE_FACTOR})"
+    if report.note:
+        return "", f"adapted; guard {report.note}"
+    ranks = f"mean leave-one-out rank {report.base_rank:.2f} -> {report.adapted_rank:.2f} of {report.candidates}"
+    if report.worse:
+        return "worse-leave-one-out", f"base head kept: {ranks}"
+    return "", f"adapted: {ranks}"
+
+
+def _meta(support: Support, recipe: Recipe, solution: Solution | None, reason: Reason) -> dict[str, str]:
+    meta = {"pairs": str(support.pairs), "steps": str(len(recipe.step_sizes)), "negatives": recipe.negatives, "kept_base": reason}
+    return meta if solution is None else {**meta, "margin": f"{solution.margin:.6g}"}
+
+
+if __name__ == "__main__":
+    from fgsbir_edge.adapt_cli import main
+
+    sys.exit(main())
