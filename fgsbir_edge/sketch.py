@@ -12,7 +12,7 @@ from dataclasses import InitVar, dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import EmptySketchError, NonFiniteError, ShapeError, SketchTooLargeError
+from fgsbir_edge.errors import EmptySketchError, NonFiniteError, ShapeError, SketchTooLargeError
 
 CANVAS = 256.0  # side of the canvas, units
 LONG_SIDE = 190.0  # longer side of a centred sketch, units: the frame of the QMUL sketches (METHODS B.4)
