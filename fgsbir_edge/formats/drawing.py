@@ -60,20 +60,20 @@ class Drawing:
     def from_image(cls, image: Image) -> Drawing:
         """Find the ink of a PIL image of any mode.
 
-        Ink is contrast with the paper: the largest difference over the three colours, so that dark lines on light paper, light
+        Ink is contrast with the paper, the largest over the three colours, so that dark lines on light paper, light
         lines on dark and coloured lines all count. The paper is the image's median colour (ink covers less than half), and where
         that is not flat, as in a photo of paper under a lamp, a quadratic surface fitted to it. In an image that is mostly
         transparent whatever is opaque is drawn: dark lines are seen against white, light ones against black.
 
-        Differences within the noise are paper, the strongest (99th percentile) are full ink. Images longer than 1024 pixels are
+        Differences within the noise are paper, the strongest tenth are full ink. Images longer than 1024 pixels are
         averaged down first. Raises EmptySketchError if nothing stands out from the paper.
         """
         factor = -(-max(image.size) // MAX_SIDE)
         pixels, paper = _pixels_and_paper(image, factor)
-        difference = np.abs(pixels - paper).max(axis=2)
+        difference = _contrast(pixels, paper)
         noise = max(_NOISE_FLOOR, 4 * float(np.median(difference)))
         marks = difference[difference > noise]
-        strongest = float(np.percentile(marks, 99)) if marks.size else 0.0
+        strongest = float(np.percentile(marks, 90)) if marks.size else 0.0
         if strongest < max(_MIN_CONTRAST, 1.25 * noise):
             raise _no_ink(difference.shape)
         return cls((difference - noise) / (strongest - noise))
@@ -132,10 +132,20 @@ def _unit(image: Image, factor: int) -> Float32:
     return unit
 
 
+def _contrast(pixels: Float32, paper: Float32) -> Float32:
+    """Return the difference from the paper as a share of the greatest possible there, the largest over the colours: [H, W].
+
+    A share, because a shadow over paper and line dims their difference as well.
+    """
+    red, green, blue = np.moveaxis(np.abs(pixels - paper) / np.maximum(paper, 1 - paper), 2, 0)
+    largest: Float32 = np.maximum(np.maximum(red, green), blue)  # several times faster than max(axis=2)
+    return largest
+
+
 def _on_paper(pixels: Float32) -> tuple[Float32, Float32]:
     """Find the paper of an opaque image. A photographed one comes back smoothed, against the grain of sensor and paper."""
     median = np.median(pixels, axis=(0, 1)).astype(np.float32)[None, None]
-    if np.median(np.abs(pixels - median).max(axis=2)) <= _FLAT:
+    if np.median(_contrast(pixels, median)) <= _FLAT:
         return pixels, median
     from PIL import Image, ImageFilter
 
@@ -202,9 +212,10 @@ def _line_width(fine: Pixels) -> float:
     widths = []
     for grid in (fine, fine.T):
         padded = np.pad(grid, ((0, 0), (1, 1))).ravel()  # so that no run goes over from one row to the next
-        edges = np.flatnonzero(np.diff(padded >= _RUN_INK))
-        total = np.cumsum(padded, dtype=np.int64)[edges]
-        widths.append(np.diff(total)[::2] / 255)
+        solid = padded >= _RUN_INK
+        edges = np.flatnonzero(np.diff(solid))
+        lengths = np.diff(edges)[::2]
+        widths.append(np.add.reduceat(padded[solid], np.cumsum(lengths) - lengths, dtype=np.int64) / 255)
     return 0.87 * float(np.median(np.concatenate(widths)))
 
 
