@@ -19,7 +19,8 @@ void check(const AdaptProblem<Real>& p) {
                                               "], expected at least one item and one dimension");
     require(p.num_triplets >= 1, "no triplets; give at least one (anchor, positive, negative)");
     require(p.num_steps >= 0, "the number of steps is negative");
-    require(!(p.sharpness < Real{0}), "sharpness is " + std::to_string(p.sharpness) + ", expected 0 (hinge) or more");
+    require(p.sharpness >= Real{0} && std::isfinite(p.sharpness),
+            "sharpness is " + std::to_string(p.sharpness) + ", expected 0 (hinge) or a positive number");
     for (std::int64_t i = 0; i < 3 * p.num_triplets; ++i) {
         require(p.triplets[i] >= 0 && p.triplets[i] < p.items,
                 "triplets[" + std::to_string(i / 3) + "] names item " + std::to_string(p.triplets[i]) + ", but there are " +

@@ -1,7 +1,7 @@
 """Vector sketches to pixels: the two styles of the native rasteriser, into bytes or straight into an encoder's normalised input.
 
-``bresenham`` is bit-exact with the rasteriser the FG-SBIR papers trained on (METHODS D.1): rounded points, integer segments, row 0
-and column 0 left out, one dilation by the 3x3 cross. ``antialias`` is the coverage of round-capped segments,
+``bresenham`` is bit-exact with the rasteriser the FG-SBIR papers trained on (METHODS D.1): rounded points, integer segments, row
+0 and column 0 left out, one dilation by the 3x3 cross. ``antialias`` is the coverage of round-capped segments,
 ``clamp(1/2 + line_width/2 - distance(pixel centre, segment), 0, 1)``, the largest over the segments, times 255 rounded half up.
 In both, pixel (i, j) has its centre at x = i, y = j. ``fgsbir_edge._reference.raster`` is the readable twin of both.
 """
@@ -109,11 +109,12 @@ def rasterize(
     if out is None:
         out = np.empty(shape, dtype)
     elif out.shape != shape or out.dtype != dtype or not (out.flags.c_contiguous and out.flags.writeable):
-        raise ShapeError(f"out is {out.dtype} {list(out.shape)}, expected writeable, C-contiguous {np.dtype(dtype)} {list(shape)}")
+        wanted = f"writeable C-contiguous {np.dtype(dtype)} {list(shape)}"
+        raise ShapeError(f"out is {out.dtype} {list(out.shape)}, expected {wanted}: leave it out to get a new array")
     try:
         from fgsbir_edge import _native
     except ImportError as error:
-        raise NativeMissingError(f"the compiled core cannot be imported ({error}): reinstall with pip install fgsbir-edge") from error
+        raise NativeMissingError(f"the compiled core cannot be imported ({error}): run pip install fgsbir-edge") from error
     try:
         _native.rasterize(
             batch.points,
@@ -150,5 +151,5 @@ def _in_pixels(sketches: SketchBatch | Sequence[Sketch], spec: RasterSpec, scale
         raise NonFiniteError(f"point {bad} of the batch is not finite: remove or repair it")
     reach = np.abs(points).max(initial=0.0)
     if reach > MAX_PIXEL:
-        raise SketchTooLargeError(f"a coordinate lies at {reach:g} pixels, at most {MAX_PIXEL:g} is taken: centre the sketch first")
+        raise SketchTooLargeError(f"a coordinate lies at {reach:g} pixels, the limit is {MAX_PIXEL:g}: centre the sketch first")
     return replace(batch, points=points.astype(np.float32))
