@@ -47,7 +47,7 @@ class Support:
 
     @classmethod
     def build(cls, head: Head, sketches: Float32, photos: Float32, others: Float32) -> Support:
-        """From sketches [k, C], their photos [k, C] (repeats allowed) and other photos [n, C] (those that pairs name are dropped)."""
+        """From sketches [k, C], their photos [k, C] (repeats allowed) and other photos [n, C] (those in pairs are dropped)."""
         k = len(sketches)
         row_of: dict[bytes, int] = {}
         kept: list[Float32] = []

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from fgsbir_edge.formats.drawing import Drawing
     from fgsbir_edge.sketch import Sketch
 
-Fit = Literal["pad", "stretch"]
+Fit = Literal["pad", "stretch", "trim"]
 Style = Literal["bresenham", "antialias"]
 Ink = Literal["light", "dark"]
 Triple = tuple[float, float, float]
 
+BRESENHAM_WIDTH = 3.0  # pixels: a line and its dilation by the 3x3 cross
 MIN_SIZE, MAX_SIZE = 8, 2048  # pixels a side; a manifest that asks for more is damaged or hostile
 
 
@@ -29,7 +30,7 @@ MIN_SIZE, MAX_SIZE = 8, 2048  # pixels a side; a manifest that asks for more is 
 class InputSpec:
     """The "input" object of a bundle's manifest: pixels a side, normalisation, and how photos and sketches are drawn into them.
 
-    Pixels p in [0, 1] become (p - mean) / std, RGB. ``photo_fit`` "pad" keeps the aspect on a white margin, "stretch" does not.
+    Pixels p in [0, 1] become (p - mean) / std, RGB. ``photo_fit`` is that of ``photo_pixels``.
     ``style``, ``line_width`` (pixels, antialias only) and ``ink`` ("light" = white lines on black) are the sketch rasteriser's.
     Raises ValueError naming the field that is out of range.
     """
@@ -37,7 +38,7 @@ class InputSpec:
     size: int = 160
     mean: Triple = (0.485, 0.456, 0.406)
     std: Triple = (0.229, 0.224, 0.225)
-    photo_fit: Fit = "pad"
+    photo_fit: Fit = "trim"
     style: Style = "antialias"
     line_width: float = 2.0
     ink: Ink = "dark"
@@ -101,7 +102,8 @@ def sketch_pixels(items: Sequence[Sketch | Drawing], spec: InputSpec, *, threads
             batch[[row for row, _ in vectors]] = drawn
     rasters = [(row, item) for row, item in enumerate(items) if not isinstance(item, Sketch)]
     if rasters:
-        ink = np.stack([drawing_pixels(drawing, spec.size) for _, drawing in rasters])
+        width = spec.line_width if spec.style == "antialias" else BRESENHAM_WIDTH
+        ink = np.stack([drawing_pixels(drawing, spec.size, line_width=width) for _, drawing in rasters])
         grey = ink if spec.ink == "light" else 255 - ink
         batch[[row for row, _ in rasters]] = _normalised(np.repeat(grey[..., None], 3, axis=-1), spec)
     return batch

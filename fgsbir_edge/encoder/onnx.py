@@ -1,0 +1,73 @@
+"""The encoder on ONNX Runtime's CPU provider."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fgsbir_edge.arrays import Float32
+from fgsbir_edge.errors import BundleFormatError, NonFiniteError, ShapeError
+
+MAX_BATCH = 32  # bounds the memory of activations; larger batches are not faster on a CPU
+MAX_DEFAULT_THREADS = 4
+_ERRORS_ONLY = 3  # ONNX Runtime's severity scale; its warnings are about the machine, not about the model
+
+
+def default_threads() -> int:
+    """Threads when nobody says otherwise: the cores that this process may use, at most 4."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(available, MAX_DEFAULT_THREADS))
+
+
+class OnnxEncoder:
+    """An ONNX graph with input "image" float32 [B, 3, S, S] and output "features" float32 [B, C], B dynamic.
+
+    The number of threads is always explicit: left to itself the runtime takes every core, and collapses when one is busy.
+    """
+
+    def __init__(self, model: bytes, size: int, features: int, threads: int | None = None) -> None:
+        """Load a graph from its bytes. Raises BundleFormatError when it cannot be run or has another interface."""
+        import onnxruntime
+
+        onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = default_threads() if threads is None else threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _ERRORS_ONLY
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's exceptions share no base class of their own
+            reason = " ".join(str(error).split())[:200]
+            raise BundleFormatError(f"encoder.onnx: cannot be loaded ({reason}); export the bundle again") from error
+        self.size, self.features = size, features
+        _check("input", self._session.get_inputs(), "image", (3, size, size))
+        _check("output", self._session.get_outputs(), "features", (features,))
+
+    def encode(self, pixels: Float32) -> Float32:
+        """float32 [B, 3, S, S] -> float32 [B, C], in batches of at most 32.
+
+        Raises ShapeError (another shape or dtype) and NonFiniteError (the network gave NaN or infinity).
+        """
+        shape = (3, self.size, self.size)
+        if pixels.dtype != np.float32 or pixels.shape[1:] != shape or pixels.ndim != 4:
+            raise ShapeError(f"encoder input: got {pixels.dtype} {list(pixels.shape)}, expected float32 {['B', *shape]}")
+        rows = np.empty((len(pixels), self.features), np.float32)
+        for start in range(0, len(pixels), MAX_BATCH):
+            chunk = np.ascontiguousarray(pixels[start : start + MAX_BATCH])
+            (rows[start : start + MAX_BATCH],) = self._session.run(["features"], {"image": chunk})
+        if not np.isfinite(rows).all():
+            raise NonFiniteError("encoder output holds NaN or infinity; the bundle is damaged, see 'fgsbir-edge doctor'")
+        return rows
+
+
+def _check(kind: str, nodes: Sequence[Any], name: str, tail: tuple[int, ...]) -> None:
+    """The graph's only input or output must have this name, float32, and these dimensions after a free batch dimension."""
+    for node in nodes if len(nodes) == 1 else []:
+        batch, *rest = node.shape
+        if (node.name, node.type, tuple(rest)) == (name, "tensor(float)", tail) and not isinstance(batch, int):
+            return
+    found = [(node.name, node.type, node.shape) for node in nodes]
+    raise BundleFormatError(f"encoder.onnx: {kind} is {found}, expected {name!r} float32 {['B', *tail]}; export the bundle again")

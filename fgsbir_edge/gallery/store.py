@@ -1,0 +1,300 @@
+"""The gallery's file: one SQLite database, written so that power loss leaves the old state or the new one.
+
+    meta    key, value             "features_digest" (encoder and photo input), "features" (C)
+    blocks  id, count, crc, data   float16 little-endian [count, C], one immutable block for each transaction that added photos
+    items   id, name, category, source, size, mtime_ns, sha256, block, slot, thumbnail, added_at
+
+``application_id`` marks the file, ``user_version`` is the schema's version. Removing a photo overwrites its slot with zeros (the
+only change a block ever sees) and its thumbnail, and drops blocks that nothing points to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgsbir_edge.arrays import Float32
+from fgsbir_edge.errors import GalleryFormatError, NonFiniteError, OutputError
+
+APPLICATION_ID = 0x46475342  # "FGSB"
+VERSION = 1
+MEMORY = ":memory:"
+
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE blocks (id INTEGER PRIMARY KEY AUTOINCREMENT, count INTEGER NOT NULL, crc INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE TABLE items (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    category TEXT,
+    source TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    block INTEGER NOT NULL REFERENCES blocks (id),
+    slot INTEGER NOT NULL,
+    thumbnail BLOB NOT NULL,
+    added_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
+);
+CREATE INDEX items_by_block ON items (block);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+"""
+_ITEM_COLUMNS = "id, name, category, source, size, mtime_ns, sha256, block, slot, added_at"
+
+Float16 = NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class PhotoFile:
+    """A photo on disk as it was when it was read."""
+
+    name: str  # POSIX path relative to the indexed folder
+    category: str | None
+    source: str  # absolute path
+    size: int  # bytes
+    mtime_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Item(PhotoFile):
+    """A photo of the gallery."""
+
+    id: int
+    block: int
+    slot: int
+    added_at: str  # UTC, ISO 8601
+
+
+class Store:
+    """Rows in, rows out; knows nothing of images or heads. Use from one thread."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        self._db = connection
+        self.path = path
+        with self._errors():
+            meta = dict(self._db.execute("SELECT key, value FROM meta"))
+            try:
+                self.features_digest, self.features = meta["features_digest"], int(meta["features"])
+            except (KeyError, ValueError) as error:
+                raise GalleryFormatError(f"{path}: its meta table lacks {error}; index the photos again") from error
+
+    @classmethod
+    def create(cls, path: str, features_digest: str, features: int) -> Store:
+        """A new database at ``path`` (or MEMORY) for features of one encoder and C = ``features``. Raises OutputError."""
+        if path != MEMORY and os.path.exists(path) and os.path.getsize(path) > 0:
+            raise OutputError(f"{path}: exists already; open it, or choose another file")
+        connection = None
+        try:
+            connection = sqlite3.connect(path, isolation_level=None)
+            connection.executescript(_SCHEMA)
+            meta = {"features_digest": features_digest, "features": str(features)}
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            connection.execute("COMMIT")
+            _configure(connection)
+        except sqlite3.Error as error:
+            if connection is not None:  # the file was absent or empty before
+                connection.close()
+                Path(path).unlink(missing_ok=True)
+            raise OutputError(f"{path}: cannot be created ({error}); choose a writable folder with free space") from error
+        return cls(connection, path)
+
+    @classmethod
+    def open(cls, path: str, readonly: bool | None = None) -> Store:
+        """Open an existing file; ``readonly`` None means: where it cannot be written. Raises GalleryFormatError."""
+        if not os.path.isfile(path):
+            raise GalleryFormatError(f"{path}: no such gallery; make one with 'fgsbir-edge index FOLDER --gallery {path}'")
+        if readonly is None:
+            readonly = not (os.access(path, os.W_OK) and os.access(os.path.dirname(os.path.abspath(path)), os.W_OK))
+        try:
+            connection = _connect(path, readonly)
+            marks = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+        except sqlite3.Error as error:
+            raise GalleryFormatError(f"{path}: not a gallery, or damaged ({error}); index the photos again") from error
+        if marks != [APPLICATION_ID, VERSION]:
+            connection.close()
+            what = f"version {marks[1]} of a gallery" if marks[0] == APPLICATION_ID else "another program's database, or empty"
+            raise GalleryFormatError(f"{path}: {what}; this release reads gallery version {VERSION}, index the photos again")
+        try:
+            return cls(connection, path)
+        except GalleryFormatError:
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close; the write-ahead log is folded into the file."""
+        self._db.close()
+
+    def data_version(self) -> int:
+        """Changes when another connection has committed."""
+        with self._errors():
+            return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+    def items(self) -> list[Item]:
+        """All photos, in the order in which they were added."""
+        with self._errors():
+            rows = self._db.execute(f"SELECT {_ITEM_COLUMNS} FROM items ORDER BY id").fetchall()
+        return [Item(row[1], row[2], row[3], row[4], row[5], row[6], row[0], row[7], row[8], row[9]) for row in rows]
+
+    def thumbnail(self, name: str) -> bytes | None:
+        """JPEG bytes of a photo's thumbnail, None for an unknown name."""
+        with self._errors():
+            row = self._db.execute("SELECT thumbnail FROM items WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def load(self) -> tuple[list[Item], Float16]:
+        """Items and their features, float16 [N, C] row for row. Raises GalleryFormatError on a damaged block."""
+        with self._errors(), self._reading():
+            items = self.items()
+            blocks = self._db.execute("SELECT id, count, crc, data FROM blocks ORDER BY id").fetchall()
+        start: dict[int, int] = {}
+        counts: dict[int, int] = {}
+        arrays: list[Float16] = []
+        total = 0
+        for block, count, crc, data in blocks:
+            arrays.append(self._block(block, count, crc, data))
+            start[block], counts[block] = total, count
+            total += count
+        if any(not 0 <= item.slot < counts.get(item.block, 0) for item in items):
+            raise GalleryFormatError(f"{self.path}: an item points outside its block; index the photos again")
+        rows = np.asarray([start[item.block] + item.slot for item in items], dtype=np.intp)
+        table = np.concatenate(arrays) if arrays else np.empty((0, self.features), np.float16)
+        return items, table[rows]
+
+    def add(self, files: Sequence[PhotoFile], thumbnails: Sequence[bytes], features: Float32) -> None:
+        """Add photos with features [n, C] in one transaction; those whose names are known replace the old ones.
+
+        Raises NonFiniteError when features do not fit float16, OutputError when nothing can be written; then nothing is changed.
+        """
+        with np.errstate(over="ignore"):
+            half = features.astype("<f2")
+        if not np.isfinite(half).all():
+            raise NonFiniteError("photo features exceed float16 (65504); the bundle's encoder is not fit for galleries")
+        data = half.tobytes()
+        with self._writing():
+            self._erase([file.name for file in files])
+            cursor = self._db.execute(
+                "INSERT INTO blocks (count, crc, data) VALUES (?, ?, ?)", (len(files), zlib.crc32(data), data)
+            )
+            rows = [
+                (file.name, file.category, file.source, file.size, file.mtime_ns, file.sha256, cursor.lastrowid, slot, thumbnail)
+                for slot, (file, thumbnail) in enumerate(zip(files, thumbnails, strict=True))
+            ]
+            self._db.executemany(
+                "INSERT INTO items (name, category, source, size, mtime_ns, sha256, block, slot, thumbnail) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+
+    def refresh(self, files: Sequence[PhotoFile]) -> None:
+        """Note where photos lie, their sizes, times and categories now; their content is as it was."""
+        with self._writing():
+            self._db.executemany(
+                "UPDATE items SET category = ?, source = ?, size = ?, mtime_ns = ? WHERE name = ?",
+                [(file.category, file.source, file.size, file.mtime_ns, file.name) for file in files],
+            )
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove photos so that nothing of them is left in the file. Raises OutputError."""
+        with self._writing():
+            self._erase(names)
+        with self._errors():
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # older pages would stay in the log
+
+    def _erase(self, names: Sequence[str]) -> None:
+        touched: dict[int, list[int]] = {}
+        for name in names:
+            row = self._db.execute("SELECT block, slot FROM items WHERE name = ?", (name,)).fetchone()
+            if row is not None:
+                self._db.execute("DELETE FROM items WHERE name = ?", (name,))
+                touched.setdefault(row[0], []).append(row[1])
+        for block, slots in touched.items():
+            if self._db.execute("SELECT 1 FROM items WHERE block = ? LIMIT 1", (block,)).fetchone() is None:
+                self._db.execute("DELETE FROM blocks WHERE id = ?", (block,))
+                continue
+            count, crc, data = self._db.execute("SELECT count, crc, data FROM blocks WHERE id = ?", (block,)).fetchone()
+            array = self._block(block, count, crc, data).copy()
+            array[slots] = 0
+            changed = array.tobytes()
+            self._db.execute("UPDATE blocks SET crc = ?, data = ? WHERE id = ?", (zlib.crc32(changed), changed, block))
+
+    def _block(self, block: int, count: int, crc: int, data: bytes) -> Float16:
+        """A checked block, float16 [count, C]."""
+        if len(data) != 2 * count * self.features or zlib.crc32(data) != crc:
+            raise GalleryFormatError(f"{self.path}: block {block} is damaged; restore a copy, or index the photos again")
+        return np.frombuffer(data, "<f2").reshape(count, self.features)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """One snapshot over several SELECTs, whatever other processes write meanwhile."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction, rolled back on any error."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as error:  # full disk, read-only file, locked by another process
+            raise OutputError(f"{self.path}: cannot be written ({error}); free space, permissions, or another writer?") from error
+        except sqlite3.DatabaseError as error:
+            raise GalleryFormatError(f"{self.path}: damaged ({error}); restore a copy, or index the photos again") from error
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise GalleryFormatError(f"{self.path}: damaged or locked ({error}); restore a copy, or index again") from error
+
+
+def _connect(path: str, readonly: bool) -> sqlite3.Connection:
+    """A connection that has read the header. Raises sqlite3.Error."""
+    uri = Path(path).absolute().as_uri()
+    if not readonly:
+        connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, isolation_level=None)
+        _configure(connection)
+        return connection
+    try:
+        return _probed(sqlite3.connect(f"{uri}?mode=ro", uri=True, isolation_level=None))
+    except sqlite3.OperationalError:
+        # A write-ahead log needs a writable folder, even to read; a file whose log is empty can be read without one.
+        if os.path.exists(f"{path}-wal") and os.path.getsize(f"{path}-wal") > 0:
+            raise
+        return _probed(sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None))
+
+
+def _probed(connection: sqlite3.Connection) -> sqlite3.Connection:
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _configure(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    connection.execute("PRAGMA synchronous = FULL")  # a batch that was reported as indexed survives a power cut
