@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgsbir_edge.errors import ImageTooLargeError, TruncatedImageError, UnreadableImageError
+from fgsbir_edge.trim import trimmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
-Fit = Literal["pad", "stretch"]
+Fit = Literal["pad", "stretch", "trim"]
 
 _ORIENTATION_TAG = 0x0112
 _WHITE = (255, 255, 255)
@@ -65,7 +66,8 @@ def load_photo(source: Source, size: int, fit: Fit = "pad", budget: ImageBudget 
     size where that still leaves twice the pixels asked for: several times faster, and equal to within a few grey levels.
     Raises what they raise.
     """
-    return photo_pixels(flattened(open_image(source, budget, wanted=size, fit=fit)), size, fit)
+    wanted = 2 * size if fit == "trim" else size  # the object may fill half the photo
+    return photo_pixels(flattened(open_image(source, budget, wanted=wanted, fit=fit)), size, fit)
 
 
 def photo_pixels(image: Image, size: int, fit: Fit = "pad") -> NDArray[np.uint8]:
@@ -74,15 +76,19 @@ def photo_pixels(image: Image, size: int, fit: Fit = "pad") -> NDArray[np.uint8]
     Args:
         image: a PIL image of any mode.
         size: pixels a side, at least 1.
-        fit: "pad" keeps the aspect and centres on white, "stretch" fills the square.
+        fit: "pad" keeps the aspect and centres on white, "stretch" fills the square, "trim" frames an object on a plain
+            background as sketches are framed (trim.py) and is "pad" for any other photo.
 
     Raises:
         ValueError: ``size`` below 1, or another ``fit``.
     """
     from PIL import Image
 
+    image = flattened(image)
+    if fit == "trim":
+        image = trimmed(image) or image
     width, height = _fitted(image.size, size, fit)
-    resized = flattened(image).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    resized = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
     pixels = np.full((size, size, 3), 255, np.uint8)
     top, left = (size - height) // 2, (size - width) // 2
     pixels[top : top + height, left : left + width] = np.asarray(resized)
@@ -139,8 +145,8 @@ def _fitted(image_size: tuple[int, int], size: int, fit: str) -> tuple[int, int]
         raise ValueError(f"size is {size}, expected at least 1 pixel")
     if fit == "stretch":
         return size, size
-    if fit != "pad":
-        raise ValueError(f"fit is {fit!r}, expected 'pad' or 'stretch'")
+    if fit not in ("pad", "trim"):
+        raise ValueError(f"fit is {fit!r}, expected 'pad', 'stretch' or 'trim'")
     longer = max(image_size)
     width, height = (max(1, round(side * size / longer)) for side in image_size)
     return width, height

@@ -190,7 +190,7 @@ def train(arguments: argparse.Namespace) -> None:
 
     def report(step: int) -> dict[str, dict[str, float]]:
         figures = {name: evaluate(model, item, tasks, config.k, 10) for name, (item, tasks) in validation.items()}
-        log.info("step %d rates %s", step, [round(float(rate), 4) for rate in model.rates])
+        log.info("step %d rates %s", step, [round(rate, 4) for rate in model.rates.tolist()])
         for name, values in figures.items():
             log.info("  %s %s", name, json.dumps(values))
         return figures
@@ -208,7 +208,7 @@ def train(arguments: argparse.Namespace) -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        running = 0.98 * running + 0.02 * float(loss)
+        running = 0.98 * running + 0.02 * loss.item()
         if (step + 1) % arguments.every == 0 or step + 1 == arguments.steps:
             log.info("step %d loss %.3f, %.3f s/step", step + 1, running, (time.monotonic() - started) / (step + 1))
             figures = report(step + 1)

@@ -119,7 +119,7 @@ def train(arguments: argparse.Namespace) -> None:
     encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     initialise_by_pca(encoder, head, pooled_sample(encoder, domains, np.random.default_rng([arguments.seed, 0])))
     groups = [
-        {"params": list(encoder.backbone.parameters()), "base": arguments.rate * 0.2},
+        {"params": list(encoder.backbone.parameters()), "base": arguments.rate * 0.25},
         {"params": [*encoder.attention.parameters(), *encoder.projection.parameters(), *head.parameters()], "base": arguments.rate},
     ]
     optimizer = torch.optim.AdamW(groups, lr=arguments.rate, weight_decay=0.02)
@@ -152,7 +152,7 @@ def train(arguments: argparse.Namespace) -> None:
             loss.backward()
             torch.nn.utils.clip_grad_norm_([*encoder.parameters(), *head.parameters()], 1.0)
             optimizer.step()
-            running = 0.98 * running + 0.02 * float(loss)
+            running = 0.98 * running + 0.02 * loss.item()
             done = step + 1
             if done % 50 == 0:
                 log.info("step %d loss %.3f (%.2f s/step)", done, running, (time.monotonic() - started) / (done - first))
@@ -180,7 +180,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--embedding", type=int, default=128, help="embedding width D")
     options.add_argument("--steps", type=int, default=2000)
     options.add_argument("--every", type=int, default=200, help="steps between validations and checkpoints")
-    options.add_argument("--rate", type=float, default=1e-3, help="AdamW rate of the new layers; the backbone learns at a fifth of it")
+    options.add_argument("--rate", type=float, default=4e-4, help="AdamW rate of the new layers; the backbone learns at a quarter of it")
     options.add_argument("--temperature", type=float, default=0.07)
     options.add_argument("--bf16", action="store_true", help="bfloat16 convolutions (fast on processors with AVX512-BF16)")
     options.add_argument("--threads", type=int, default=2)

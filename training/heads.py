@@ -1,0 +1,35 @@
+"""The device's head from a checkpoint's tensors: final layer, step sizes, margin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.numpy import load_file
+
+from fgsbir_edge.head import Head
+from fgsbir_edge.margin import MarginNet
+from training.checkpoint import read_meta
+
+PLAIN_STEP_SIZE = 0.1  # for checkpoints that no outer loop has trained; adaptation then is plain gradient descent
+
+
+def runtime_head(path: Path) -> Head:
+    """Head of a supervised or meta-trained checkpoint; what the latter learned about adapting goes with it."""
+    tensors, settings = load_file(path), read_meta(path).get("adaptation")
+    weight, bias = tensors["head.linear.weight"], tensors["head.linear.bias"]
+    if settings is None:
+        import numpy as np
+
+        return Head(weight, bias, np.array([PLAIN_STEP_SIZE], dtype=np.float32))
+    prefix = "adaptation.margin."
+    net = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return Head(
+        weight,
+        bias,
+        tensors["adaptation.step_sizes"],
+        margin_net=MarginNet(**net) if net else None,
+        margin=float(settings["margin"] or 0.0) if net == {} else 0.3,
+        sharpness=float(settings["sharpness"]),
+        side=settings["side"],
+        negatives="gallery" if settings["negatives"] else "support",
+    )
