@@ -1,8 +1,8 @@
 """An unpickler for files of plain arrays that nobody vouches for.
 
 A pickle is a program. This one may build numbers, text, lists, tuples, dicts, sets and NumPy arrays of plain numbers, and name
-nothing else. NumPy's own reconstruction is not called either, since it trusts the states that the pickle hands it: the names it goes
-by are bound to the small checked stand-ins below.
+nothing else. NumPy's own reconstruction is not called either, since it trusts the states that the pickle hands it: its names are
+bound to the small checked stand-ins below.
 """
 
 from __future__ import annotations
