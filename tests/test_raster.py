@@ -93,6 +93,15 @@ def test_bresenham_is_bit_exact(sketch: list[list[tuple[float, float]]], height:
     np.testing.assert_array_equal(image, twin.bresenham(strokes, height, width))
 
 
+def test_every_short_segment_is_bit_exact():
+    """All segments between the points of a 10x10 grid around a canvas of 5x6 pixels: every way of entering and leaving it."""
+    grid = [(float(x), float(y)) for x in range(-2, 8) for y in range(-2, 8)]
+    segments = [[start, end] for start in grid for end in grid]
+    images = rasterize(batch_of(*([segment] for segment in segments)), RasterSpec(5, 6), scale=False)
+    for segment, image in zip(segments, images, strict=True):
+        np.testing.assert_array_equal(image, twin.bresenham([np.array(segment)], 5, 6), err_msg=str(segment))
+
+
 @settings(max_examples=150, deadline=None)
 @given(sketches_within(-300.0, 300.0), st.integers(1, 40), st.integers(1, 40), st.floats(0.125, 12.0))
 def test_antialias_is_within_one_level(sketch: list[list[tuple[float, float]]], height: int, width: int, line_width: float):
