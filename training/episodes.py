@@ -33,7 +33,9 @@ class Episode:
     query: np.ndarray
 
 
-def person_tasks(pairs: Sequence[Pair], gallery: Sequence[str], sketch_rows: dict[str, int], photo_rows: dict[str, int]) -> list[Task]:
+def person_tasks(
+    pairs: Sequence[Pair], gallery: Sequence[str], sketch_rows: dict[str, int], photo_rows: dict[str, int]
+) -> list[Task]:
     """One task per user of `pairs`; the gallery is `gallery` for all."""
     return _tasks(pairs, lambda pair: pair.user, {pair.user: list(gallery) for pair in pairs}, sketch_rows, photo_rows)
 

@@ -68,12 +68,22 @@ def retrieval(folder: PairsFolder, encode: Encode, head: Head, spec: InputSpec, 
     for key in ("category", "user"):
         values = np.array([getattr(pair, key) for pair in folder.pairs])
         if len(set(values)) > 1:
-            result[f"by_{key}"] = {name: figures_of(ranks[values == name], gallery[values == name]) for name in sorted(set(values))}
+            result[f"by_{key}"] = {
+                name: figures_of(ranks[values == name], gallery[values == name]) for name in sorted(set(values))
+            }
     return result
 
 
 def adaptation(
-    sketches: np.ndarray, photos: np.ndarray, head: Head, tasks: list[Task], *, k: int, draws: int, options: AdaptOptions, seed: int
+    sketches: np.ndarray,
+    photos: np.ndarray,
+    head: Head,
+    tasks: list[Task],
+    *,
+    k: int,
+    draws: int,
+    options: AdaptOptions,
+    seed: int,
 ) -> dict[str, Any]:
     """Acc@1/5 before and after adapting on k pairs, mean over tasks of the mean over draws; sketches [S,C], photos [P,C] features."""
     rows: dict[str, list[dict[str, float]]] = {}

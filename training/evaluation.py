@@ -87,7 +87,9 @@ def folder_ranks(
 ) -> np.ndarray:
     """Encode and rank: the gallery is `photos` (None: every photo of the categories that `pairs` touch)."""
     touched = {pair.category for pair in pairs}
-    names = sorted(photos) if photos is not None else sorted(n for n, c in folder.photo_category.items() if c in touched or c == "")
+    names = (
+        sorted(photos) if photos is not None else sorted(n for n, c in folder.photo_category.items() if c in touched or c == "")
+    )
     rows = encode_photos(folder, names, encode, spec)
     sketches = encode_sketches(folder, [pair.sketch for pair in pairs], encode, spec)
     return pair_ranks(folder, pairs, sketches, dict(zip(names, rows, strict=True)), per_category=per_category)

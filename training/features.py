@@ -45,7 +45,9 @@ class FeatureTable:
             return cls(arrays["sketch_keys"].tolist(), arrays["sketches"], arrays["photo_names"].tolist(), arrays["photos"])
 
 
-def compute(store: PixelStore, encoder: Encoder, pairs: tuple[Pair, ...], photos: list[str], *, versions: int, seed: int) -> FeatureTable:
+def compute(
+    store: PixelStore, encoder: Encoder, pairs: tuple[Pair, ...], photos: list[str], *, versions: int, seed: int
+) -> FeatureTable:
     """Features of the sketches of `pairs` and of `photos`, `versions` - 1 augmented ones beside the clean one."""
     encode = torch_encode(encoder, pooled=True)
     keys = [pair.sketch for pair in pairs]
@@ -68,7 +70,9 @@ def _augmented(store: PixelStore, encoder: Encoder, pairs: list[Pair], rng: np.r
     return np.concatenate(rows)
 
 
-def table_of(folder: PairsFolder, pairs: tuple[Pair, ...], photos: list[str], cache: Path, store: PixelStore, encoder: Encoder) -> FeatureTable:
+def table_of(
+    folder: PairsFolder, pairs: tuple[Pair, ...], photos: list[str], cache: Path, store: PixelStore, encoder: Encoder
+) -> FeatureTable:
     """The table at `cache`, computed there first if it is missing."""
     if not cache.is_file():
         compute(store, encoder, pairs, photos, versions=3, seed=0).save(cache)

@@ -94,7 +94,12 @@ def support_of(model: MetaModel, domain: Domain, episodes: list[Episode], versio
 
 
 def episode_scores(
-    model: MetaModel, domain: Domain, episode: Episode, support: Support, coefficients: Tensor | None, queries: tuple[np.ndarray, int]
+    model: MetaModel,
+    domain: Domain,
+    episode: Episode,
+    support: Support,
+    coefficients: Tensor | None,
+    queries: tuple[np.ndarray, int],
 ) -> tuple[Tensor, Tensor]:
     """Cosine similarities [Q,N] of query sketches (positions, version) to the gallery, and the true positions [Q]."""
     positions, version = queries
@@ -140,7 +145,14 @@ def ranks(scores: Tensor, truth: Tensor) -> np.ndarray:
 
 def evaluate(model: MetaModel, domain: Domain, tasks: list[Task], k: int, draws: int, seed: int = 0) -> dict[str, float]:
     """Acc@1/5 before and after adaptation, mean over tasks and draws, without a guard."""
-    figures: dict[str, list[float]] = {"before@1": [], "after@1": [], "before@5": [], "after@5": [], "redrawn@1": [], "redrawn_base@1": []}
+    figures: dict[str, list[float]] = {
+        "before@1": [],
+        "after@1": [],
+        "before@5": [],
+        "after@5": [],
+        "redrawn@1": [],
+        "redrawn_base@1": [],
+    }
     for number, task in enumerate(tasks):
         for turn in range(draws):
             rng = np.random.default_rng([seed, number, turn])
@@ -183,7 +195,8 @@ def train(arguments: argparse.Namespace) -> None:
     fast = [model.rates, *(model.margin_net.parameters() if model.margin_net is not None else [])]
     slow = [*model.projection.parameters(), *model.head.parameters()]
     optimizer = torch.optim.AdamW(
-        [{"params": slow, "lr": arguments.rate}, {"params": fast, "lr": arguments.fast_rate, "weight_decay": 0.0}], weight_decay=0.02
+        [{"params": slow, "lr": arguments.rate}, {"params": fast, "lr": arguments.fast_rate, "weight_decay": 0.0}],
+        weight_decay=0.02,
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(arguments.steps, 1))
     shares = np.array([item.share for item in domains]) / sum(item.share for item in domains)
@@ -218,7 +231,9 @@ def train(arguments: argparse.Namespace) -> None:
     if model.margin_net is not None:
         tensors |= {f"adaptation.margin.{name}": tensor for name, tensor in model.margin_net.arrays().items()}
     settings = {name: getattr(config, name) for name in ("k", "steps", "side", "negatives", "sharpness", "margin")}
-    save_tensors(arguments.out, tensors, {**meta, "adaptation": settings, "meta_validation": figures, "meta_steps": arguments.steps})
+    save_tensors(
+        arguments.out, tensors, {**meta, "adaptation": settings, "meta_validation": figures, "meta_steps": arguments.steps}
+    )
 
 
 def parser() -> argparse.ArgumentParser:

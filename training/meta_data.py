@@ -38,7 +38,9 @@ def open_domains(data: Path, cache: Path, encoder: Encoder, meta: dict[str, Any]
 
     drawings = PairsFolder.open(data / "drawings32")
     people = split_drawings(drawings)
-    table = table_of(drawings, drawings.pairs, sorted(drawings.photo_category), cache / "drawings32.npz", PixelStore(drawings, spec), encoder)
+    table = table_of(
+        drawings, drawings.pairs, sorted(drawings.photo_category), cache / "drawings32.npz", PixelStore(drawings, spec), encoder
+    )
     rows = _rows(table.sketch_keys), _rows(table.photo_names)
     seen, unseen = sorted(people.seen), sorted(people.unseen)
     train = person_tasks(select(drawings.pairs, users=people.train, photos=people.seen), seen, *rows)
@@ -49,7 +51,9 @@ def open_domains(data: Path, cache: Path, encoder: Encoder, meta: dict[str, Any]
 
     sketchy = PairsFolder.open(data / "sketchy")
     categories = split_categories(sketchy)
-    table = table_of(sketchy, sketchy.pairs, sorted(sketchy.photo_category), cache / "sketchy.npz", PixelStore(sketchy, spec), encoder)
+    table = table_of(
+        sketchy, sketchy.pairs, sorted(sketchy.photo_category), cache / "sketchy.npz", PixelStore(sketchy, spec), encoder
+    )
     rows = _rows(table.sketch_keys), _rows(table.photo_names)
     outer = select(sketchy.pairs, categories=categories.outer | categories.backbone)
     domains.append(Domain(category_tasks(outer, sketchy.photo_category, *rows), 0.35, table.sketches, table.photos))
@@ -58,7 +62,9 @@ def open_domains(data: Path, cache: Path, encoder: Encoder, meta: dict[str, Any]
 
     chairs = PairsFolder.open(data / "chairv2")
     train_photos, held_photos = split_photos(chairs, CHAIRV2_VALIDATION_PHOTOS, "chairv2-photos")
-    table = table_of(chairs, chairs.pairs, sorted(chairs.photo_category), cache / "chairv2.npz", PixelStore(chairs, spec), encoder)
+    table = table_of(
+        chairs, chairs.pairs, sorted(chairs.photo_category), cache / "chairv2.npz", PixelStore(chairs, spec), encoder
+    )
     rows = _rows(table.sketch_keys), _rows(table.photo_names)
     for photos, name in ((train_photos, ""), (held_photos, "chairs")):
         tasks = category_tasks(select(chairs.pairs, photos=photos), {photo: "chair" for photo in photos}, *rows)

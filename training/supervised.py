@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from fgsbir_edge.preprocess import InputSpec
-from training.checkpoint import load_training_state, save_model, save_training_state
+from training.checkpoint import load_model, load_training_state, save_model, save_training_state
 from training.data.folder import Pair, PairsFolder
 from training.data.pixels import PixelStore
 from training.data.splits import CHAIRV2_VALIDATION_PHOTOS, select, split_categories, split_drawings, split_photos
@@ -32,6 +32,7 @@ from training.models.encoder import EmbeddingHead, Encoder, EncoderConfig, initi
 log = logging.getLogger("training.supervised")
 
 PAIRS_PER_STEP = 24
+PCA_BATCHES = 40  # 24 pairs each: about 1,900 images for 512 components
 SHARES = {"chairv2": 0.45, "drawings32": 0.15, "sketchy": 0.4}
 
 
@@ -71,8 +72,15 @@ def open_domains(data: Path, spec: InputSpec) -> tuple[list[Domain], Callable[[E
     objects = people.seen - people.outer
     domains = [
         domain(PixelStore(chairs, spec), select(chairs.pairs, photos=chair_train), SHARES["chairv2"], by_category=False),
-        domain(PixelStore(drawings, spec), select(drawings.pairs, photos=objects, users=people.train), SHARES["drawings32"], by_category=False),
-        domain(PixelStore(sketchy, spec), select(sketchy.pairs, categories=categories.backbone), SHARES["sketchy"], by_category=True),
+        domain(
+            PixelStore(drawings, spec),
+            select(drawings.pairs, photos=objects, users=people.train),
+            SHARES["drawings32"],
+            by_category=False,
+        ),
+        domain(
+            PixelStore(sketchy, spec), select(sketchy.pairs, categories=categories.backbone), SHARES["sketchy"], by_category=True
+        ),
     ]
 
     def validate(encoder: Encoder, head: EmbeddingHead) -> dict[str, float]:
@@ -80,7 +88,13 @@ def open_domains(data: Path, spec: InputSpec) -> tuple[list[Domain], Callable[[E
         for name, folder, pairs, photos, per_category in (
             ("chairv2", chairs, select(chairs.pairs, photos=chair_validation), chair_validation, False),
             ("drawings32", drawings, select(drawings.pairs, users=people.validation), None, False),
-            ("drawings32_unseen", drawings, select(drawings.pairs, users=people.validation, photos=people.unseen), people.unseen, False),
+            (
+                "drawings32_unseen",
+                drawings,
+                select(drawings.pairs, users=people.validation, photos=people.unseen),
+                people.unseen,
+                False,
+            ),
             ("sketchy", sketchy, select(sketchy.pairs, categories=categories.validation), None, True),
         ):
             figures[name] = folder_accuracy(folder, pairs, encoder, head, spec, photos=photos, per_category=per_category)[0]
@@ -97,9 +111,10 @@ def learning_rate(step: int, steps: int, warmup: int = 100) -> float:
 
 
 @torch.no_grad()
-def pooled_sample(encoder: Encoder, domains: list[Domain], rng: np.random.Generator, batches: int = 40) -> torch.Tensor:
+def pooled_sample(encoder: Encoder, domains: list[Domain], rng: np.random.Generator) -> torch.Tensor:
+    """Pooled features [N,R] of PCA_BATCHES augmented batches, sketches and photos alike."""
     rows = []
-    for index in range(batches):
+    for index in range(PCA_BATCHES):
         source = domains[index % len(domains)]
         for pixels in source.store.batch(source.sample(rng, PAIRS_PER_STEP), rng):
             rows.append(encoder.pool(pixels))
@@ -115,18 +130,20 @@ def train(arguments: argparse.Namespace) -> None:
     domains, validate = open_domains(arguments.data, spec)
     encoder = Encoder(EncoderConfig(arguments.size, arguments.features, arguments.embedding))
     head = EmbeddingHead(arguments.features, arguments.embedding)
-    encoder.backbone.load_folded(arguments.weights)
+    if arguments.weights is not None:
+        encoder.backbone.load_folded(arguments.weights)
     encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     initialise_by_pca(encoder, head, pooled_sample(encoder, domains, np.random.default_rng([arguments.seed, 0])))
     groups = [
         {"params": list(encoder.backbone.parameters()), "base": arguments.rate * 0.25},
-        {"params": [*encoder.attention.parameters(), *encoder.projection.parameters(), *head.parameters()], "base": arguments.rate},
+        {
+            "params": [*encoder.attention.parameters(), *encoder.projection.parameters(), *head.parameters()],
+            "base": arguments.rate,
+        },
     ]
     optimizer = torch.optim.AdamW(groups, lr=arguments.rate, weight_decay=0.02)
     first = 0
     if (out / "state.safetensors").is_file():
-        from training.checkpoint import load_model
-
         saved_encoder, saved_head, _ = load_model(out / "last.safetensors")
         encoder.load_state_dict(saved_encoder.state_dict())
         head.load_state_dict(saved_head.state_dict())
@@ -158,7 +175,9 @@ def train(arguments: argparse.Namespace) -> None:
                 log.info("step %d loss %.3f (%.2f s/step)", done, running, (time.monotonic() - started) / (done - first))
             if done % arguments.every == 0 or done == arguments.steps:
                 figures = validate(encoder.eval(), head)
-                journal.write(json.dumps({"step": done, "loss": running, "seconds": time.monotonic() - started, **figures}) + "\n")
+                journal.write(
+                    json.dumps({"step": done, "loss": running, "seconds": time.monotonic() - started, **figures}) + "\n"
+                )
                 journal.flush()
                 log.info("step %d validation Acc@1 %s", done, json.dumps(figures))
                 meta = {"step": done, "seed": arguments.seed, "validation": figures, "input": spec.to_manifest()}
@@ -173,14 +192,16 @@ def train(arguments: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="python -m training.supervised", description=__doc__)
     options.add_argument("--data", type=Path, required=True, help="folder that holds chairv2/, drawings32/ and sketchy/")
-    options.add_argument("--weights", type=Path, required=True, help="ImageNet weights: mobilenetv2_nchw.npz")
+    options.add_argument("--weights", type=Path, help="ImageNet weights, mobilenetv2_nchw.npz; omitted: random (for trials only)")
     options.add_argument("--out", type=Path, required=True, help="checkpoints and log; an unfinished run there is taken up again")
     options.add_argument("--size", type=int, default=160, help="input side, pixels")
     options.add_argument("--features", type=int, default=512, help="feature width C")
     options.add_argument("--embedding", type=int, default=128, help="embedding width D")
     options.add_argument("--steps", type=int, default=2000)
     options.add_argument("--every", type=int, default=200, help="steps between validations and checkpoints")
-    options.add_argument("--rate", type=float, default=4e-4, help="AdamW rate of the new layers; the backbone learns at a quarter of it")
+    options.add_argument(
+        "--rate", type=float, default=4e-4, help="AdamW rate of the new layers; the backbone learns at a quarter of it"
+    )
     options.add_argument("--temperature", type=float, default=0.07)
     options.add_argument("--bf16", action="store_true", help="bfloat16 convolutions (fast on processors with AVX512-BF16)")
     options.add_argument("--threads", type=int, default=2)

@@ -28,7 +28,11 @@ def test_folder_reads_pairs_and_distractors(shapes: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("sketch,category\na,b\n", "no column 'photo'"), ("sketch,photo\n", "no rows"), ("sketch,photo\na,gone.png\n", "'gone.png' is not under")],
+    [
+        ("sketch,category\na,b\n", "no column 'photo'"),
+        ("sketch,photo\n", "no rows"),
+        ("sketch,photo\na,gone.png\n", "'gone.png' is not under"),
+    ],
 )
 def test_bad_tables_name_the_remedy(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "pairs.csv").write_text(text)

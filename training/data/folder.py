@@ -1,9 +1,9 @@
 """One layout for every dataset.
 
-    DIR/photos/...            photo files, named by the `photo` column; files without a sketch are distractors
-    DIR/sketches/...          raster sketches named by the `sketch` column, or
-    DIR/strokes.npz           vector sketches: keys [S] str, offsets [S+1] int64, points [P,3] float32 (x, y, end of stroke)
-    DIR/pairs.csv             sketch,photo,category[,user,...]
+DIR/photos/...            photo files, named by the `photo` column; files without a sketch are distractors
+DIR/sketches/...          raster sketches named by the `sketch` column, or
+DIR/strokes.npz           vector sketches: keys [S] str, offsets [S+1] int64, points [P,3] float32 (x, y, end of stroke)
+DIR/pairs.csv             sketch,photo,category[,user,...]
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class PairsFolder:
         names = [path.relative_to(photos).as_posix() for path in files]
         known = {pair.photo: pair.category for pair in pairs}
         if missing := sorted(set(known) - set(names)):
-            raise PairsFormatError(f"{root / pairs_file}: photo {missing[0]!r} is not under {photos}; add the file or drop its rows")
+            raise PairsFormatError(
+                f"{root / pairs_file}: photo {missing[0]!r} is not under {photos}; add the file or drop its rows"
+            )
         only = next(iter(set(known.values()))) if len(set(known.values())) == 1 else ""
         category = {name: known.get(name, name.split("/")[0] if "/" in name else only) for name in names}
         strokes = read_strokes_npz(root / "strokes.npz") if (root / "strokes.npz").is_file() else {}
@@ -88,7 +90,9 @@ def _read_pairs(path: Path) -> list[Pair]:
             reader = csv.DictReader(file)
             missing = {"sketch", "photo"} - set(reader.fieldnames or ())
             if missing:
-                raise PairsFormatError(f"{path}: no column {sorted(missing)[0]!r}; the header must be sketch,photo,category[,user]")
+                raise PairsFormatError(
+                    f"{path}: no column {sorted(missing)[0]!r}; the header must be sketch,photo,category[,user]"
+                )
             pairs = [Pair(row["sketch"], row["photo"], row.get("category") or "", row.get("user") or "") for row in reader]
     except OSError as error:
         raise PairsFormatError(f"{path}: cannot be read ({error.strerror}); a dataset folder needs a pairs.csv") from error

@@ -25,6 +25,11 @@ class EncoderConfig:
     embedding: int = 128
     grids: tuple[int, int] = (5, 3)  # pooled cells a side at stride 16 and stride 32
 
+    def __post_init__(self) -> None:
+        smallest = max(16 * self.grids[0], 32 * self.grids[1])
+        if self.size < smallest:
+            raise ValueError(f"size is {self.size} pixels, grids {self.grids} need at least {smallest}")
+
 
 class SpatialAttention(nn.Module):
     """A = softmax over positions of conv1x1(F); returns F + F*A.
@@ -69,7 +74,9 @@ class Encoder(nn.Module):
     def pool(self, x: Tensor) -> Tensor:
         """The pooled maps before the projection, levels side by side: [B,3,S,S] -> [B,R]."""
         maps = self.backbone(x)
-        parts = [grid_pool(attend(level), grid) for attend, level, grid in zip(self.attention, maps, self.config.grids, strict=True)]
+        parts = [
+            grid_pool(attend(level), grid) for attend, level, grid in zip(self.attention, maps, self.config.grids, strict=True)
+        ]
         return torch.cat(parts, dim=1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -30,4 +30,6 @@ class MarginNet(nn.Module):
     def arrays(self) -> dict[str, Tensor]:
         """Weights by the field names of the runtime's MarginNet."""
         layers = (self.first, self.second, self.third)
-        return {f"{kind[0]}{i}": getattr(layer, kind).detach() for i, layer in enumerate(layers, 1) for kind in ("weight", "bias")}
+        return {
+            f"{kind[0]}{i}": getattr(layer, kind).detach() for i, layer in enumerate(layers, 1) for kind in ("weight", "bias")
+        }

@@ -72,7 +72,9 @@ class MobileNetV2(nn.Module):
             ValueError: the file does not hold the 52 convolutions of MobileNetV2 1.0 in node order.
         """
         with np.load(path, allow_pickle=False) as arrays:
-            nodes = sorted(int(name.split("_")[1]) for name in arrays.files if name.startswith("conv_") and name.endswith("_weight"))
+            nodes = sorted(
+                int(name.split("_")[1]) for name in arrays.files if name.startswith("conv_") and name.endswith("_weight")
+            )
             if len(nodes) != NUM_CONVOLUTIONS:
                 raise ValueError(f"{path}: {len(nodes)} convolutions, expected {NUM_CONVOLUTIONS} (MobileNetV2 1.0)")
             convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]

@@ -1,0 +1,193 @@
+"""Every pipeline end to end on tiny drawn shapes: supervised training and resuming, features, meta-training, export, evaluation."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fgsbir_edge.adapt import AdaptOptions, adapt
+from fgsbir_edge.bundle import Bundle
+from fgsbir_edge.preprocess import InputSpec
+from training import meta, meta_data, supervised
+from training.checkpoint import load_model
+from training.data.folder import PairsFolder
+from training.data.pixels import PixelStore
+from training.episodes import category_tasks, draw, person_tasks
+from training.evaluation import encode_photos, encode_sketches, folder_accuracy, torch_encode
+from training.features import FeatureTable, compute
+from training.heads import runtime_head
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
+
+SIZE = 96
+
+
+def rows(names: list[str]) -> dict[str, int]:
+    return {name: row for row, name in enumerate(names)}
+
+
+def supervised_run(out: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch, *extra: str) -> Path:
+    """Two more steps of supervised training on the shapes."""
+    spec = InputSpec(size=SIZE)
+    folder = PairsFolder.open(shapes)
+
+    def open_domains(_data: Path, _spec: InputSpec) -> tuple[list[Any], Any]:
+        domain = supervised.domain(PixelStore(folder, spec), folder.pairs, 1.0, by_category=True)
+        figure = lambda encoder, head: folder_accuracy(folder, folder.pairs[:6], encoder, head, spec)[0]  # noqa: E731
+        return [domain], lambda encoder, head: dict.fromkeys(("chairv2", "drawings32_unseen", "sketchy"), figure(encoder, head))
+
+    monkeypatch.setattr(supervised, "open_domains", open_domains)
+    monkeypatch.setattr(supervised, "PCA_BATCHES", 2)
+    common = [
+        "--data",
+        str(shapes),
+        "--out",
+        str(out),
+        "--size",
+        str(SIZE),
+        "--features",
+        "16",
+        "--embedding",
+        "8",
+        "--threads",
+        "1",
+    ]
+    supervised.train(supervised.parser().parse_args([*common, "--every", "2", *extra]))
+    return out / "last.safetensors"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return supervised_run(tmp_path_factory.mktemp("run"), shapes, monkeypatch, "--steps", "4")
+
+
+def test_resuming_gives_the_weights_of_an_unbroken_run(
+    checkpoint: Path, tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = supervised.save_training_state
+    stopped = RuntimeError("stopped")
+
+    def stop(path: Path, optimizer: torch.optim.Optimizer, step: int) -> None:
+        real(path, optimizer, step)
+        if step == 2:
+            raise stopped
+
+    with monkeypatch.context() as once:
+        once.setattr(supervised, "save_training_state", stop)
+        with pytest.raises(RuntimeError, match="stopped"):
+            supervised_run(tmp_path, shapes, monkeypatch, "--steps", "4")
+    resumed = supervised_run(tmp_path, shapes, monkeypatch, "--steps", "4")
+    unbroken, again = load_model(checkpoint)[0].state_dict(), load_model(resumed)[0].state_dict()
+    assert unbroken.keys() == again.keys()
+    for name in unbroken:
+        torch.testing.assert_close(again[name], unbroken[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def meta_checkpoint(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
+    """Two outer steps over people and categories of the shapes."""
+    root = tmp_path_factory.mktemp("meta")
+    folder, spec = PairsFolder.open(shapes), InputSpec(size=SIZE)
+
+    def open_domains(_data: Path, cache: Path, encoder: Any, _meta: Any) -> Any:
+        names = sorted(folder.photo_category)
+        table = compute(PixelStore(folder, spec), encoder, folder.pairs, names, versions=2, seed=0)
+        table.save(cache / "shapes.npz")
+        table = FeatureTable.load(cache / "shapes.npz")
+        indices = rows(table.sketch_keys), rows(table.photo_names)
+        people = meta_data.Domain(person_tasks(folder.pairs, names, *indices), 0.5, table.sketches, table.photos)
+        kinds = meta_data.Domain(category_tasks(folder.pairs, folder.photo_category, *indices), 0.5, table.sketches, table.photos)
+        return [people, kinds], {"people": (people, people.tasks)}
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(meta, "open_domains", open_domains)
+        arguments = [
+            "--data",
+            str(shapes),
+            "--checkpoint",
+            str(checkpoint),
+            "--cache",
+            str(root / "cache"),
+            "--out",
+            str(root / "meta.safetensors"),
+        ]
+        meta.train(meta.parser().parse_args([*arguments, "--k", "3", "--steps", "2", "--every", "2", "--threads", "1"]))
+    return root / "meta.safetensors"
+
+
+def test_meta_training_moves_step_size_and_margin_network(meta_checkpoint: Path) -> None:
+    head = runtime_head(meta_checkpoint)
+    assert head.margin_net is not None
+    assert head.step_sizes.tolist() != [0.5]
+    assert head.side == "sketch"
+
+
+def test_device_adapts_as_the_training_code_does(meta_checkpoint: Path, shapes: Path) -> None:
+    """Same episode, same checkpoint: fgsbir_edge.adapt and training.meta give the same adapted similarities, hence ranks."""
+    folder, spec = PairsFolder.open(shapes), InputSpec(size=SIZE)
+    encoder, head_module, _ = load_model(meta_checkpoint)
+    head = runtime_head(meta_checkpoint)
+    names, keys = sorted(folder.photo_category), [pair.sketch for pair in folder.pairs]
+    pooled = torch_encode(encoder, pooled=True)
+    domain = meta_data.Domain(
+        person_tasks(folder.pairs, names, rows(keys), rows(names)),
+        1.0,
+        encode_sketches(folder, keys, pooled, spec)[:, None],
+        encode_photos(folder, names, pooled, spec)[:, None],
+    )
+    model = meta.MetaModel(encoder.projection, head_module.linear, meta.MetaConfig(k=3))
+    assert model.margin_net is not None
+    assert head.margin_net is not None
+    with torch.no_grad():
+        model.rates.copy_(torch.from_numpy(np.array(head.step_sizes)))
+        for name, parameter in model.margin_net.arrays().items():
+            parameter.copy_(torch.from_numpy(np.array(getattr(head.margin_net, name))))
+    task = domain.tasks[0]
+    episode = draw(task, 3, np.random.default_rng(0))
+    with torch.no_grad():
+        support = meta.support_of(model, domain, [episode], 0, np.random.default_rng(0))
+        learned = model.adapt(support, second_order=False)
+        scores, _ = meta.episode_scores(model, domain, episode, support, learned, (episode.query, 0))
+        sketches = model.features(torch.from_numpy(domain.sketches[task.sketches, 0])).numpy()
+        photos = model.features(torch.from_numpy(domain.photos[task.gallery, 0])).numpy()
+    result = adapt(head, sketches[episode.support], photos[task.truth[episode.support]], options=AdaptOptions(guard=False))
+    assert result.status == "adapted"
+    device = result.adapter.embed(head, sketches[episode.query], "sketch") @ result.adapter.embed(head, photos, "photo").T
+    np.testing.assert_allclose(device, scores.numpy(), atol=2e-5)
+    base = head.embed(sketches[episode.query]) @ head.embed(photos).T
+    assert np.abs(device - base).max() > 1e-3  # something was learned, so the comparison means something
+
+
+@pytest.mark.slow
+def test_export_and_evaluate(meta_checkpoint: Path, shapes: Path, tmp_path: Path) -> None:
+    """Checkpoint to bundle: parity holds, the bundle loads, and both evaluate to the same figures from the command line."""
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    from export.bundle import export
+
+    report = export(meta_checkpoint, tmp_path / "bundle", "shapes", PairsFolder.open(shapes), {"data": "drawn shapes"})
+    assert report["cosine_min"] > 0.999
+    bundle = Bundle.load(tmp_path / "bundle")
+    assert bundle.provenance["data"] == "drawn shapes"
+    assert str(Path.cwd()).encode() not in bundle.encoder  # the exporter likes to record where it ran
+    figures = []
+    for model in (tmp_path / "bundle", meta_checkpoint):
+        command = [sys.executable, "-m", "training.evaluate", "--model", str(model), "--data", str(shapes), "--threads", "1"]
+        plain = subprocess.run(command, capture_output=True, check=True, text=True)
+        people = subprocess.run(
+            [*command, "--protocol", "user", "--k", "3", "--draws", "2"], capture_output=True, check=True, text=True
+        )
+        figures.append((json.loads(plain.stdout), json.loads(people.stdout)))
+    (plain, people), (plain_torch, _) = figures
+    assert plain["queries"] == 24
+    assert set(plain["by_category"]) == {"disc", "box"}
+    assert plain["acc@5"] == pytest.approx(plain_torch["acc@5"], abs=100 / 24 + 0.01)
+    assert people["tasks"] == 2
+    assert set(people["by_task"]) == {"ann", "bob"}
