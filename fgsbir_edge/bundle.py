@@ -1,11 +1,11 @@
 """The model file: a folder with ``manifest.json``, ``encoder.onnx`` and ``head.safetensors``; hashes are checked on load.
 
-    {"format": "fgsbir-edge-bundle", "version": 1, "name": "...",
-     "input": {"size": 160, "mean": [..3], "std": [..3], "photo_fit": "pad",
-               "sketch": {"style": "antialias", "line_width": 2.0, "ink": "dark"}},
-     "features": C, "embedding": D,
-     "files": {"encoder.onnx": {"sha256": "...", "bytes": n}, "head.safetensors": {...}},
-     "provenance": {...}}
+{"format": "fgsbir-edge-bundle", "version": 1, "name": "...",
+ "input": {"size": 160, "mean": [..3], "std": [..3], "photo_fit": "pad",
+           "sketch": {"style": "antialias", "line_width": 2.0, "ink": "dark"}},
+ "features": C, "embedding": D,
+ "files": {"encoder.onnx": {"sha256": "...", "bytes": n}, "head.safetensors": {...}},
+ "provenance": {...}}
 """
 
 from __future__ import annotations

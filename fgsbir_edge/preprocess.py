@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 
 from fgsbir_edge.arrays import Float32
 from fgsbir_edge.errors import ShapeError, SketchFormatError
+from fgsbir_edge.photo import Fit, flattened, open_image
 
 if TYPE_CHECKING:
+    import os
+
+    from PIL.Image import Image
+
     from fgsbir_edge.formats.drawing import Drawing
     from fgsbir_edge.sketch import Sketch
 
-Fit = Literal["pad", "stretch", "trim"]
 Style = Literal["bresenham", "antialias"]
 Ink = Literal["light", "dark"]
 Triple = tuple[float, float, float]
@@ -107,6 +111,15 @@ def sketch_pixels(items: Sequence[Sketch | Drawing], spec: InputSpec, *, threads
         grey = ink if spec.ink == "light" else 255 - ink
         batch[[row for row, _ in rasters]] = _normalised(np.repeat(grey[..., None], 3, axis=-1), spec)
     return batch
+
+
+def open_photo(path: str | os.PathLike[str], spec: InputSpec) -> Image:
+    """A photo file as an RGB image, large JPEGs decoded no larger than ``photo_pixels`` needs, as in ``photo.load_photo``.
+
+    Raises UnreadableImageError, TruncatedImageError, ImageTooLargeError.
+    """
+    wanted = 2 * spec.size if spec.photo_fit == "trim" else spec.size  # a trimmed object may fill half the photo
+    return flattened(open_image(path, wanted=wanted, fit=spec.photo_fit))
 
 
 def photo_batch(images: Sequence[NDArray[np.uint8]], spec: InputSpec) -> Float32:

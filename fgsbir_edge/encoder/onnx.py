@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fgsbir_edge.arrays import Float32
+from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.errors import BundleFormatError, NonFiniteError, ShapeError
 
 MAX_BATCH = 32  # bounds the memory of activations; larger batches are not faster on a CPU
@@ -28,8 +29,8 @@ class OnnxEncoder:
     The number of threads is always explicit: left to itself the runtime takes every core, and collapses when one is busy.
     """
 
-    def __init__(self, model: bytes, size: int, features: int, threads: int | None = None) -> None:
-        """Load a graph from its bytes. Raises BundleFormatError when it cannot be run or has another interface."""
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        """Load a bundle's graph. Raises BundleFormatError when it cannot be run, or has another interface than its manifest."""
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
@@ -38,13 +39,13 @@ class OnnxEncoder:
         options.inter_op_num_threads = 1
         options.log_severity_level = _ERRORS_ONLY
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(bundle.encoder, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions share no base class of their own
             reason = " ".join(str(error).split())[:200]
             raise BundleFormatError(f"encoder.onnx: cannot be loaded ({reason}); export the bundle again") from error
-        self.size, self.features = size, features
-        _check("input", self._session.get_inputs(), "image", (3, size, size))
-        _check("output", self._session.get_outputs(), "features", (features,))
+        self.size, self.features = bundle.input.size, bundle.head.features
+        _check("input", self._session.get_inputs(), "image", (3, self.size, self.size))
+        _check("output", self._session.get_outputs(), "features", (self.features,))
 
     def encode(self, pixels: Float32) -> Float32:
         """float32 [B, 3, S, S] -> float32 [B, C], in batches of at most 32.

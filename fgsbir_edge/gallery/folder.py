@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fgsbir_edge.arrays import Float32
 from fgsbir_edge.errors import FgsbirError, UnreadableImageError
 from fgsbir_edge.gallery.store import Item, PhotoFile, Store
-from fgsbir_edge.preprocess import InputSpec
+from fgsbir_edge.preprocess import InputSpec, open_photo
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 BATCH = 32  # photos encoded and committed together: what an interruption can lose
@@ -174,9 +174,9 @@ def _check_same_place(known: Item, source: str) -> None:
 
 def _read(path: Path, spec: InputSpec) -> tuple[NDArray[np.uint8], bytes, str]:
     """Encoder-size pixels uint8 [S, S, 3], a JPEG thumbnail, and the file's SHA-256."""
-    from fgsbir_edge.photo import flattened, open_image, photo_pixels
+    from fgsbir_edge.photo import photo_pixels
 
-    image = flattened(open_image(path, wanted=max(spec.size, THUMBNAIL), fit=spec.photo_fit))  # checks kind and size first
+    image = open_photo(path, spec)  # checks the kind and size of the file before it is read for its hash
     try:
         data = path.read_bytes()
     except OSError as error:

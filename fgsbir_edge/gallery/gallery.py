@@ -36,17 +36,17 @@ class Gallery:
         return cls(Store.create(os.fspath(path), bundle.features_digest, bundle.head.features))
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], bundle: Bundle, readonly: bool | None = None) -> Gallery:
-        """An existing gallery; ``readonly`` None means: where the file cannot be written.
+    def open(cls, path: str | os.PathLike[str], bundle: Bundle | None, readonly: bool | None = None) -> Gallery:
+        """An existing gallery; ``readonly`` None means: where it cannot be written. ``bundle`` None: to list or remove only.
 
         Raises GalleryFormatError (missing, damaged, another version) and GalleryMismatchError (another encoder).
         """
         store = Store.open(os.fspath(path), readonly)
-        if (store.features_digest, store.features) != (bundle.features_digest, bundle.head.features):
+        if bundle is not None and (store.features_digest, store.features) != (bundle.features_digest, bundle.head.features):
             store.close()
             raise GalleryMismatchError(
-                f"{path}: indexed with another encoder ({store.features_digest[:12]}, C={store.features}) than that of bundle "
-                f"{bundle.name!r} ({bundle.features_digest[:12]}, C={bundle.head.features}); use that bundle, or index into a new file"
+                f"{path}: indexed with another encoder ({store.features_digest[:12]}, C={store.features}) than that of "
+                f"bundle {bundle.name!r} ({bundle.features_digest[:12]}, C={bundle.head.features}); use that one, or index again"
             )
         return cls(store)
 

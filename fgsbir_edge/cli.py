@@ -1,0 +1,193 @@
+"""The command ``fgsbir-edge``: index, list, remove, query, adapt, demo, doctor. Thin: the engine does the work."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fgsbir_edge import adapt_cli
+from fgsbir_edge.adapt_cli import add_gallery_arguments, index_photos, positive
+from fgsbir_edge.console import Stages, exit_codes, put, put_json, run, say
+from fgsbir_edge.errors import EmptyGalleryError
+
+Command = Callable[[argparse.Namespace, Stages], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code. Wrong usage exits with 2 through argparse."""
+    stages = Stages()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["demo"]:  # everything that adapt takes, over the shipped person
+        words = ["adapt", "--demo", *words[1:]]
+    parser, adapt_parser = _parser()
+    parsed = parser.parse_args(words)
+    if parsed.command == "adapt":
+        adapt_cli.check_usage(adapt_parser, parsed)
+    elif parsed.command == "query" and parsed.gallery is None and parsed.photos is None:
+        parser.error("say where the photos are: --gallery FILE or --photos DIR")
+    command: Command = parsed.run
+    return run(lambda: command(parsed, stages))
+
+
+def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    parser = argparse.ArgumentParser(
+        prog="fgsbir-edge",
+        description="Find the one photo that a hand-drawn sketch means.",
+        epilog=exit_codes(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, function: Command, text: str) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=text, description=text, epilog="exit codes: see fgsbir-edge --help")
+        one.set_defaults(run=function)
+        return one
+
+    index = add("index", _index, "Add a folder's photos to a gallery file; run again to resume or to bring it up to date.")
+    index.add_argument("folder", help="folder of photos: JPEG, PNG, WebP, BMP")
+    index.add_argument("--gallery", metavar="FILE", required=True, help="gallery file; made where there is none")
+    index.add_argument("--bundle", metavar="DIR", help="model folder (the one in the package)")
+    index.add_argument("--category", default="folder", help="'folder': the sub-folder's name (default); or one name for all")
+    index.add_argument("--no-recursive", action="store_true", help="leave sub-folders out")
+    index.add_argument("--threads", type=positive, help="processor threads (the cores there are, at most 4)")
+
+    listing = add("list", _list, "List a gallery's photos: name and category, tab-separated.")
+    listing.add_argument("--gallery", metavar="FILE", required=True)
+    listing.add_argument("--category", help="only this category")
+
+    remove = add("remove", _remove, "Remove photos from a gallery; nothing of them stays in the file.")
+    remove.add_argument("names", nargs="+", metavar="NAME", help="as 'list' prints them")
+    remove.add_argument("--gallery", metavar="FILE", required=True)
+
+    query = add("query", _query, "Find the photos nearest to a sketch.")
+    query.add_argument("sketch", help="SVG, ndjson, npz, npy, pickle of QMUL coordinates, or an image of a drawing")
+    add_gallery_arguments(query.add_argument_group("the photos"))
+    query.add_argument("--category", help="only photos of this category")
+    query.add_argument("--adapter", metavar="FILE", help="made by 'adapt'")
+    query.add_argument("--top", type=positive, default=10, help="how many photos (10)")
+    query.add_argument("--true", metavar="PHOTO", help="the photo that is meant: prints its rank, and frames it on the sheet")
+    query.add_argument("--sheet", metavar="PNG", help="write a contact sheet")
+
+    adapt = add("adapt", adapt_cli.adapt_command, adapt_cli.DESCRIPTION)
+    adapt_cli.add_arguments(adapt)
+    commands.add_parser("demo", help="adapt over the person and the photos shipped with the package; takes what adapt takes")
+    doctor = add("doctor", _doctor, "Say what is installed, what is missing and whether that matters.")
+    for one in (index, listing, remove, query, doctor):
+        one.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser, adapt
+
+
+def _index(arguments: argparse.Namespace, _: Stages) -> int:
+    from fgsbir_edge.engine import Engine
+
+    fresh = not os.path.exists(arguments.gallery) or os.path.getsize(arguments.gallery) == 0
+    with Engine.open(bundle=arguments.bundle, gallery=arguments.gallery, threads=arguments.threads, create=True) as engine:
+        try:
+            report = engine.index(
+                arguments.folder,
+                recursive=not arguments.no_recursive,
+                category=arguments.category,
+                on_error=lambda _, error: say(f"skipped: {error}"),
+            )
+        finally:
+            total = len(engine.gallery)
+            if fresh and total == 0:  # nothing came of it: leave nothing behind
+                engine.close()
+                os.unlink(arguments.gallery)
+    if total == 0:
+        if report.failed:
+            raise report.failed[0][1]
+        raise EmptyGalleryError(f"{arguments.folder}: no JPEG, PNG, WebP or BMP photos in it; give a folder that has some")
+    facts = {"added": report.added, "updated": report.updated, "unchanged": report.unchanged, "photos": total}
+    if arguments.json:
+        put_json({"gallery": arguments.gallery, **facts, "skipped": [name for name, _ in report.failed]})
+    else:
+        counts = ", ".join(f"{count} {what}" for what, count in facts.items())
+        put(f"{arguments.gallery}: {counts}, {len(report.failed)} skipped")
+    return 0
+
+
+def _list(arguments: argparse.Namespace, _: Stages) -> int:
+    from fgsbir_edge.gallery import Gallery
+
+    with Gallery.open(arguments.gallery, None) as gallery:
+        items = [item for item in gallery.items() if arguments.category in (None, item.category)]
+    if arguments.json:
+        fields = ("name", "category", "source", "size", "sha256", "added_at")
+        put_json({"photos": [{field: getattr(item, field) for field in fields} for item in items]})
+    else:
+        for item in items:
+            put(f"{item.name}\t{item.category or ''}")
+    return 0
+
+
+def _remove(arguments: argparse.Namespace, _: Stages) -> int:
+    from fgsbir_edge.gallery import Gallery
+
+    with Gallery.open(arguments.gallery, None) as gallery:
+        gallery.remove(arguments.names)
+        total = len(gallery)
+    if arguments.json:
+        put_json({"removed": arguments.names, "photos": total})
+    else:
+        put(f"{arguments.gallery}: {len(arguments.names)} removed, {total} photos")
+    return 0
+
+
+def _query(arguments: argparse.Namespace, stages: Stages) -> int:
+    from fgsbir_edge.engine import Engine
+    from fgsbir_edge.preprocess import as_sketch
+
+    with stages.stage("load"):
+        sketch = as_sketch(arguments.sketch)
+        create = arguments.photos is not None
+        engine = Engine.open(bundle=arguments.bundle, gallery=arguments.gallery, threads=arguments.threads, create=create)
+    with engine:
+        adapter = None if arguments.adapter is None else engine.load_adapter(arguments.adapter)
+        if arguments.photos is not None:
+            with stages.stage("index"):
+                index_photos(engine, arguments.photos)
+        search: dict[str, Any] = {"head": engine.head, "adapter": adapter, "category": arguments.category}
+        engine.gallery.index.select(arguments.category)
+        with stages.stage("encode"):
+            features = engine.encode_sketches([sketch])
+        with stages.stage("search"):
+            hits = engine.gallery.search(features, arguments.top, **search)[0]
+        rank = None if arguments.true is None else engine.gallery.ranks(features, [arguments.true], **search)[0]
+        if arguments.sheet is not None:
+            from fgsbir_edge.sheet import TOP, Row, sketch_picture, write_sheet
+
+            row = Row(
+                "query" if rank is None else f"query\nrank {rank}", sketch_picture(sketch), hits[:TOP], arguments.true, rank
+            )
+            write_sheet(arguments.sheet, os.path.basename(arguments.sketch), [row], engine.gallery)
+    if arguments.json:
+        found = [
+            {"rank": hit.rank, "name": hit.name, "category": hit.category, "distance": round(hit.distance, 6)} for hit in hits
+        ]
+        put_json({"sketch": arguments.sketch, "hits": found, "true": arguments.true, "rank": rank, "millis": stages.rounded()})
+        return 0
+    for hit in hits:
+        put(f"{hit.rank}\t{hit.distance:.4f}\t{hit.name}\t{hit.category or ''}")
+    if rank is not None:
+        put(f"true photo {arguments.true}: rank {rank}")
+    say(f"time in ms: {stages}")
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace, _: Stages) -> int:
+    from fgsbir_edge.doctor import examine, report
+
+    facts = examine()
+    if arguments.json:
+        put_json(facts)
+    else:
+        put(report(facts))
+    return 0 if facts["healthy"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

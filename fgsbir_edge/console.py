@@ -1,0 +1,90 @@
+"""What the commands share: data to stdout, talk to stderr, one line for an error, documented exit codes, stage times."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from fgsbir_edge.errors import FgsbirError
+
+INTERRUPTED = 130
+
+
+def say(text: str) -> None:
+    """A line of talk, to stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def put(text: str) -> None:
+    """A line of data, to stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def put_json(value: object) -> None:
+    """One JSON object, to stdout."""
+    put(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def run(command: Callable[[], int]) -> int:
+    """Run a command and return its exit code; errors raised on purpose become one line on stderr."""
+    try:
+        code = command()
+        sys.stdout.flush()
+    except FgsbirError as error:
+        say(f"error: {' '.join(str(error).split())}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        say("interrupted; what was reported as done is kept")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone (head, less); writing more, at exit too, would only complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def exit_codes() -> str:
+    """The table of exit codes for --help."""
+    rows = ["exit codes:", "  0   success", "  1   unexpected failure (with a traceback)", "  2   wrong usage"]
+    kinds = sorted(FgsbirError.__subclasses__(), key=lambda kind: kind.exit_code)
+    rows += [f"  {kind.exit_code:<3} {' '.join((kind.__doc__ or '').split())}" for kind in kinds]
+    return "\n".join([*rows, f"  {INTERRUPTED} interrupted"])
+
+
+class Stages:
+    """Wall time of each stage in milliseconds, in order; the first is the process's start, where the system tells it."""
+
+    def __init__(self) -> None:
+        self.millis: dict[str, float] = {}
+        age = _process_age()
+        if age is not None:
+            self.millis["start"] = age
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a block; several blocks of one name add up."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.millis[name] = self.millis.get(name, 0.0) + 1e3 * (time.perf_counter() - start)
+
+    def rounded(self) -> dict[str, float]:
+        """For --json: microsecond precision."""
+        return {name: round(value, 3) for name, value in self.millis.items()}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value:.0f}" if value >= 10 else f"{name} {value:.2g}" for name, value in self.millis.items())
+
+
+def _process_age() -> float | None:
+    """Milliseconds since this process was started, to the kernel's clock tick (10 ms); None where /proc does not say."""
+    try:
+        with open("/proc/self/stat", encoding="ascii", errors="replace") as stream:
+            started = int(stream.read().rpartition(")")[2].split()[19])  # field 22; the name before it may hold spaces
+        return 1e3 * max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None

@@ -1,0 +1,226 @@
+"""``Engine``: what an application holds. Encode, index, search, adapt; the rooms below do the work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fgsbir_edge.adapt import AdaptOptions, AdaptResult, adapt
+from fgsbir_edge.arrays import Float32
+from fgsbir_edge.bundle import Bundle
+from fgsbir_edge.encoder import Encoder
+from fgsbir_edge.errors import AdapterMismatchError
+from fgsbir_edge.gallery import AddReport, Gallery, Hit
+from fgsbir_edge.gallery.folder import Category, OnError
+from fgsbir_edge.gallery.store import MEMORY
+from fgsbir_edge.head import Adapter, Head
+from fgsbir_edge.preprocess import InputSpec, as_sketch, open_photo, photo_batch, sketch_pixels
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from fgsbir_edge.formats.drawing import Drawing
+    from fgsbir_edge.sketch import Sketch
+
+    SketchLike = Sketch | Drawing | str | os.PathLike[str] | Image | NDArray[np.uint8]
+    PhotoLike = str | os.PathLike[str] | Image | NDArray[np.uint8]
+
+BATCH = 32  # sketches or photos made into pixels at a time; bounds memory
+MAX_CANDIDATES = 4096  # photos that the guard ranks among: enough to see a rank get worse, whatever the gallery's size
+_SUBSET_SEED = 0  # larger galleries are sampled, always alike, so that adapting twice gives the same adapter
+
+
+class Engine:
+    """A bundle, its encoder, and a gallery. Use from one thread; close it, or use it in a ``with`` block."""
+
+    def __init__(self, bundle: Bundle, encoder: Encoder, gallery: Gallery, *, threads: int = 1) -> None:
+        self.bundle, self.gallery = bundle, gallery
+        self.skipped: list[tuple[str, str]] = []  # (name, message) of photos that indexing could not read
+        self._encoder, self._threads = encoder, threads
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        photos: str | os.PathLike[str] | None = None,
+        gallery: str | os.PathLike[str] | None = None,
+        bundle: Bundle | str | os.PathLike[str] | None = None,
+        threads: int | None = None,
+        create: bool = False,
+    ) -> Engine:
+        """Open a bundle (None: the one in the package) over a gallery file, a folder of photos, or both.
+
+        ``gallery`` alone must exist, unless ``create``. With ``photos`` too it is made where missing and brought up to date.
+        ``photos`` alone is indexed into memory and forgotten on close: nothing is written, at a few milliseconds a photo. Photos
+        that cannot be read are left out and listed in ``skipped``. ``threads`` None takes the cores there are, at most 4.
+        Raises what Bundle.load, Gallery.open and Gallery.add_folder raise.
+        """
+        from fgsbir_edge.encoder.onnx import OnnxEncoder, default_threads
+
+        model = bundle if isinstance(bundle, Bundle) else Bundle.default() if bundle is None else Bundle.load(bundle)
+        workers = default_threads() if threads is None else threads
+        if gallery is not None and photos is None and not create:
+            store = Gallery.open(gallery, model)
+        else:
+            store = Gallery.open_or_create(MEMORY if gallery is None else gallery, model)
+        try:
+            encoder = OnnxEncoder(model, workers)
+            engine = cls(model, encoder, store, threads=workers)
+            if photos is not None:
+                engine.index(photos)
+        except BaseException:
+            store.close()
+            raise
+        return engine
+
+    def close(self) -> None:
+        """Close the gallery."""
+        self.gallery.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def head(self) -> Head:
+        """The base head."""
+        return self.bundle.head
+
+    @property
+    def input(self) -> InputSpec:
+        """What the encoder sees."""
+        return self.bundle.input
+
+    def encode_sketches(self, sketches: Sequence[SketchLike]) -> Float32:
+        """Features [B, C] of sketches: Sketch, Drawing, path, PIL image or image array uint8 [H, W(, 3 or 4)].
+
+        Raises what the readers raise: EmptySketchError, NonFiniteError, SketchTooLargeError, UnreadableImageError and others.
+        """
+        rows = [np.empty((0, self.head.features), np.float32)]
+        for start in range(0, len(sketches), BATCH):
+            items = [as_sketch(source) for source in sketches[start : start + BATCH]]
+            rows.append(self._encoder.encode(sketch_pixels(items, self.input, threads=self._threads)))
+        return np.concatenate(rows)
+
+    def encode_photos(self, photos: Sequence[PhotoLike]) -> Float32:
+        """Features [B, C] of photos: paths, PIL images or arrays uint8 [H, W, 3]. Raises UnreadableImageError and its kin."""
+        from PIL import Image
+
+        from fgsbir_edge.photo import photo_pixels
+
+        rows = [np.empty((0, self.head.features), np.float32)]
+        for start in range(0, len(photos), BATCH):
+            images = []
+            for photo in photos[start : start + BATCH]:
+                if isinstance(photo, (str, os.PathLike)):
+                    image = open_photo(photo, self.input)
+                else:
+                    image = Image.fromarray(photo) if isinstance(photo, np.ndarray) else photo
+                images.append(photo_pixels(image, self.input.size, self.input.photo_fit))
+            rows.append(self.encode_pixels(images))
+        return np.concatenate(rows)
+
+    def encode_pixels(self, images: Sequence[NDArray[np.uint8]]) -> Float32:
+        """Features [B, C] of photos already brought to the encoder's size, uint8 [S, S, 3] each."""
+        return self._encoder.encode(photo_batch(images, self.input))
+
+    def index(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        recursive: bool = True,
+        category: Category = "folder",
+        progress: bool | None = None,
+        on_error: OnError | None = None,
+    ) -> AddReport:
+        """Add a folder's photos to the gallery; see ``Gallery.add_folder``. What is skipped is also kept in ``skipped``."""
+        report = self.gallery.add_folder(
+            self, folder, recursive=recursive, category=category, progress=progress, on_error=on_error
+        )
+        self.skipped += [(name, str(error)) for name, error in report.failed]
+        return report
+
+    def search(
+        self, sketch: SketchLike, k: int = 10, *, adapter: Adapter | None = None, category: str | None = None
+    ) -> list[Hit]:
+        """The k photos nearest to a sketch, nearest first. Raises EmptyGalleryError and what ``encode_sketches`` raises."""
+        features = self.encode_sketches([sketch])
+        return self.gallery.search(features, k, head=self.head, adapter=adapter, category=category)[0]
+
+    def adapt(
+        self,
+        pairs: Sequence[tuple[SketchLike, str | os.PathLike[str]]],
+        *,
+        options: AdaptOptions | None = None,
+        category: str | None = None,
+    ) -> AdaptResult:
+        """Learn an adapter from (sketch, photo) pairs; a photo is a name in the gallery or a file.
+
+        Negatives and the guard's candidates come from the gallery (from ``category`` alone when given). Raises NoPairsError,
+        UnknownPhotoError with the nearest names, and what ``encode_sketches`` raises.
+        """
+        photos = self.photo_features([photo for _, photo in pairs])  # first: a misspelt name should not cost an encoding
+        return self.adapt_features(
+            self.encode_sketches([sketch for sketch, _ in pairs]), photos, options=options, category=category
+        )
+
+    def adapt_features(
+        self, sketches: ArrayLike, photos: ArrayLike, *, options: AdaptOptions | None = None, category: str | None = None
+    ) -> AdaptResult:
+        """``adapt`` from features [k, C] of the sketches and of their photos."""
+        options = options or AdaptOptions()
+        index = self.gallery.index
+        places = index.select(category) if index.items else np.arange(0)
+        order = np.random.default_rng(_SUBSET_SEED).permutation(places)
+        named = {row.tobytes() for row in np.asarray(photos, np.float32)}
+        wanted = index.features(order[: options.max_negatives + len(named)])
+        negatives = [row for row in wanted if row.tobytes() not in named][: options.max_negatives]
+        result = adapt(
+            self.head,
+            sketches,
+            photos,
+            negatives_features=negatives,
+            candidates=index.features(np.sort(order[:MAX_CANDIDATES])) if len(places) else None,
+            options=options,
+        )
+        meta = {**result.adapter.meta, "bundle": self.bundle.name, "features_digest": self.bundle.features_digest}
+        return replace(result, adapter=replace(result.adapter, meta=meta))
+
+    def photo_features(self, photos: Sequence[str | os.PathLike[str]]) -> Float32:
+        """Features [n, C] of photos named as in the gallery, by the path they were indexed from, or of files outside it.
+
+        Raises UnknownPhotoError with the nearest names.
+        """
+        index = self.gallery.index
+        sources = {item.source: place for place, item in enumerate(index.items)}
+        rows = []
+        for photo in photos:
+            name = os.fspath(photo)
+            place = index.positions.get(name, sources.get(str(Path(name).absolute())))
+            if place is not None:
+                rows.append(index.features([place]))
+            elif os.path.isfile(name):
+                rows.append(self.encode_photos([name]))
+            else:
+                raise self.gallery.unknown(name)
+        return np.concatenate(rows) if rows else np.empty((0, self.head.features), np.float32)
+
+    def load_adapter(self, path: str | os.PathLike[str]) -> Adapter:
+        """Read an adapter of this bundle. Raises AdapterFormatError, and AdapterMismatchError for another head or encoder."""
+        adapter = Adapter.load(path, self.head)
+        made_with = adapter.meta.get("features_digest", self.bundle.features_digest)
+        if made_with != self.bundle.features_digest:
+            raise AdapterMismatchError(
+                f"{path}: made with another encoder ({made_with[:12]}) than that of bundle {self.bundle.name!r} "
+                f"({self.bundle.features_digest[:12]}); use the bundle it was made with, or adapt again"
+            )
+        return adapter
