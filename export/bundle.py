@@ -1,7 +1,7 @@
 """A checkpoint of training/ as a bundle the device loads: ``python -m export.bundle --checkpoint C --out DIR``.
 
-The ONNX file is checked against PyTorch on real sketches and photos before anything is written: same features within a stated bound,
-same ranks.
+The ONNX file is checked against PyTorch on real sketches and photos before anything is written: same features within a stated
+bound, same ranks.
 """
 
 from __future__ import annotations

@@ -19,8 +19,9 @@ SMALLEST_HALVED = 256  # elements; biases and constants below this stay float32
 def export_encoder(encoder: Encoder, path: Path, *, half_weights: bool = True) -> None:
     """Write `encoder` as `path`: input image float32 [batch,3,S,S], output features float32 [batch,C].
 
-    With `half_weights` every large initialiser is stored as float16 behind a Cast to float32. Runtimes fold the Cast when they load
-    the model, so that arithmetic stays float32 while the file is half as large; the rounding (2^-11 relative) is part of the model.
+    With `half_weights` every large initialiser is stored as float16 behind a Cast to float32. Runtimes fold the Cast when they
+    load the model, so that arithmetic stays float32 while the file is half as large; the rounding (2^-11 relative) is part of
+    the model.
     """
     example = torch.zeros(2, 3, encoder.config.size, encoder.config.size)
     program = torch.onnx.export(

@@ -71,8 +71,8 @@ def _tasks(pairs, key, galleries, sketch_rows, photo_rows) -> list[Task]:  # typ
 def draw(task: Task, k: int, rng: np.random.Generator, *, queries: int | None = None) -> Episode:
     """k support pairs and the sketches of all other photos (at most `queries` of them).
 
-    Support photos are k where the task has more than twice as many, else about half of them with several sketches each: categories
-    have few photos with sketches.
+    Support photos are k where the task has more than twice as many, else about half of them with several sketches each:
+    categories have few photos with sketches.
 
     Raises:
         ValueError: the task has fewer than two photos with sketches, or fewer than k sketches outside one photo.

@@ -1,8 +1,9 @@
 """Retrieval figures of a bundle or a checkpoint on any dataset folder: ``python -m training.evaluate --model M --data DIR``.
 
-Without ``--protocol``: every sketch searched in the gallery (METHODS A.4; for folders with several categories the gallery of a query
-is its own category's photos unless ``--gallery all``). With ``--protocol user|category``: k random pairs of each person or category
-adapt the head through the device's own code, guard included; the sketches of all other photos are the queries (METHODS C.6).
+Without ``--protocol``: every sketch searched in the gallery (METHODS A.4; for folders with several categories the gallery of a
+query is its own category's photos unless ``--gallery all``). With ``--protocol user|category``: k random pairs of each person
+or category adapt the head through the device's own code, guard included; the sketches of all other photos are the queries
+(METHODS C.6).
 """
 
 from __future__ import annotations
@@ -85,7 +86,10 @@ def adaptation(
     options: AdaptOptions,
     seed: int,
 ) -> dict[str, Any]:
-    """Acc@1/5 before and after adapting on k pairs, mean over tasks of the mean over draws; sketches [S,C], photos [P,C] features."""
+    """Acc@1/5 before and after adapting on k pairs, mean over tasks of the mean over draws.
+
+    `sketches` [S,C] and `photos` [P,C] are features.
+    """
     rows: dict[str, list[dict[str, float]]] = {}
     for number, task in enumerate(tasks):
         gallery = photos[task.gallery]

@@ -15,10 +15,11 @@ from training.data.splits import select, split_drawings
 
 ABOUT = """# Demo set
 
-{objects} photos and the drawings that {people} people made of them, cut from drawings32 (judithfan/visual_communication_in_context,
-MIT licence, see LICENSE). None of these people's drawings trained the shipped model. Layout: photos/, sketches/, pairs.csv.
+{objects} photos and the drawings that {people} people made of them, cut from drawings32
+(judithfan/visual_communication_in_context, MIT licence, see LICENSE). None of these people's drawings trained the shipped
+model. Layout: photos/, sketches/, pairs.csv.
 
-The shipped model never saw these objects either, in any drawing or photo: {unseen}.
+Objects that the shipped model never saw either, in any drawing or photo: {unseen}.
 """
 
 

@@ -1,10 +1,10 @@
 """Meta-training of the final embedding layer for adaptation from k pairs: ``python -m training.meta``.
 
 The backbone of a supervised checkpoint is frozen and its pooled features cached. The outer loop trains everything above them:
-projection (which decides the metric the inner step works in), head, per-step rates and margin network, with gradients of second order
-through the inner loop, which touches the head alone (METHODS C.4). Departures from the paper, which trains on one dataset at a time:
-the outer loss is cross entropy over the episode's gallery instead of a triplet, and the un-adapted head shares it, because the guard
-falls back on that head.
+projection (which decides the metric the inner step works in), head, per-step rates and margin network, with gradients of second
+order through the inner loop, which touches the head alone (METHODS C.4). Departures from the paper, which trains on one dataset
+at a time: the outer loss is cross entropy over the episode's gallery instead of a triplet, and the un-adapted head shares it,
+because the guard falls back on that head.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def open_domains(data: Path, cache: Path, encoder: Encoder, meta: dict[str, Any]
     )
     rows = _rows(table.sketch_keys), _rows(table.photo_names)
     for photos, name in ((train_photos, ""), (held_photos, "chairs")):
-        tasks = category_tasks(select(chairs.pairs, photos=photos), {photo: "chair" for photo in photos}, *rows)
+        tasks = category_tasks(select(chairs.pairs, photos=photos), dict.fromkeys(photos, "chair"), *rows)
         domain = Domain(tasks, 0.15, table.sketches, table.photos)
         if name:
             validation[name] = domain, tasks

@@ -1,4 +1,4 @@
-"""Retrieval figures as the field counts them (METHODS A.4): ties count against, so a collapsed embedding ranks last, not first."""
+"""Retrieval figures as the field counts them (METHODS A.4): ties count against, a collapsed embedding ranks last."""
 
 from __future__ import annotations
 

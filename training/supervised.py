@@ -1,8 +1,8 @@
 """Supervised training of encoder and head on sketch-photo pairs: ``python -m training.supervised``.
 
 Every step draws one domain (a dataset) and a batch of pairs with distinct photos from it, so that the negatives of a batch are
-look-alikes. Loss: symmetric InfoNCE. The official test sets play no part: figures printed here are on validation photos, people and
-categories cut from the training data (training/data/splits.py).
+look-alikes. Loss: symmetric InfoNCE. The official test sets play no part: figures printed here are on validation photos, people
+and categories cut from the training data (training/data/splits.py).
 """
 
 from __future__ import annotations
@@ -116,8 +116,7 @@ def pooled_sample(encoder: Encoder, domains: list[Domain], rng: np.random.Genera
     rows = []
     for index in range(PCA_BATCHES):
         source = domains[index % len(domains)]
-        for pixels in source.store.batch(source.sample(rng, PAIRS_PER_STEP), rng):
-            rows.append(encoder.pool(pixels))
+        rows += [encoder.pool(pixels) for pixels in source.store.batch(source.sample(rng, PAIRS_PER_STEP), rng)]
     return torch.cat(rows)
 
 

@@ -1,4 +1,4 @@
-"""Every pipeline end to end on tiny drawn shapes: supervised training and resuming, features, meta-training, export, evaluation."""
+"""Every pipeline end to end on tiny drawn shapes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Splits cut from the training data, by photo, by person, by object and by category.
 
-Some objects and categories train nothing but the outer loop of meta-learning: an episode over things that the backbone already knows
-leaves its inner step nothing to learn, and the learned step size goes to zero.
+Some objects and categories train nothing but the outer loop of meta-learning: an episode over things that the backbone already
+knows leaves its inner step nothing to learn, and the learned step size goes to zero.
 
 Membership depends on the name alone: names are ordered by a hash and the first ones are taken. So a split is the same on every
 machine and every version of every library, and adding data never moves an old item across.

@@ -1,8 +1,8 @@
 """From pixels to features, and from features to the embedding.
 
-Encoder: backbone -> spatial attention with residual on each level (METHODS A.1 of the 2021 paper: one 1x1 convolution, softmax over
-all positions, F + F*A) -> average pooling on a coarse grid that keeps where things are -> one linear projection -> unit length.
-Head: the final embedding layer of the 2022 paper, FC + L2; the only part that ever learns on a device.
+Encoder: backbone -> spatial attention with residual on each level (METHODS A.1 of the 2021 paper: one 1x1 convolution, softmax
+over all positions, F + F*A) -> average pooling on a coarse grid that keeps where things are -> one linear projection -> unit
+length. Head: the final embedding layer of the 2022 paper, FC + L2; the only part that ever learns on a device.
 """
 
 from __future__ import annotations
