@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fgsbir_edge.errors import SketchFormatError
+from fgsbir_edge.formats._files import located
 from fgsbir_edge.sketch import MAX_POINTS, Sketch
 
 if TYPE_CHECKING:
@@ -49,10 +50,42 @@ def read_sketch(path: str | os.PathLike[str], max_points: int | None = MAX_POINT
         from fgsbir_edge.formats.qmul import read_qmul
 
         return _chosen(read_qmul(name, max_points), item, name)
+    if extension == ".svg":
+        from fgsbir_edge.formats.svg import read_svg
+
+        return read_svg(name, max_points)
+    if extension == ".ndjson":
+        from fgsbir_edge.formats.quickdraw import read_quickdraw
+
+        return read_quickdraw(name, _index(item, name), max_points).sketch
+    if extension == ".npy":
+        from fgsbir_edge.formats.stroke3 import read_strokes
+
+        return read_strokes(name, max_points)
+    if extension == ".npz":
+        return _from_npz(name, item, max_points)
     raise SketchFormatError(
         f"{name}: no sketch format has the extension {extension!r}: expected .svg, .ndjson, .npz, .npy, .pkl, .pickle "
         f"or an image ({', '.join(_IMAGES)})"
     )
+
+
+def _index(item: str, name: str) -> int:
+    if item and not item.isdecimal():
+        raise SketchFormatError(f"{name}: {item!r} is not the number of a drawing: name one as {name}#3, counted from 0")
+    return int(item or 0)
+
+
+def _from_npz(name: str, item: str, max_points: int | None) -> Sketch:
+    from fgsbir_edge.formats._arrays import read_npz
+    from fgsbir_edge.formats.qmul import sketches_from_arrays
+    from fgsbir_edge.formats.stroke3 import strokes_from_array
+
+    arrays = read_npz(name)
+    if len(arrays) == 1:
+        return strokes_from_array(next(iter(arrays.values())), name, max_points)
+    with located(name):
+        return _chosen(sketches_from_arrays(arrays, max_points), item, name)
 
 
 def _chosen(sketches: Mapping[str, Sketch], key: str, name: str) -> Sketch:

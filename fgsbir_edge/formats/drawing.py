@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,7 @@ def read_drawing(source: Source, budget: ImageBudget | None = None) -> Drawing:
     try:
         return Drawing.from_image(image)
     except EmptySketchError as error:
-        name = source if isinstance(source, str) else getattr(source, "name", "image")
+        name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "image")
         raise EmptySketchError(f"{name}: {error}") from None
 
 

@@ -131,13 +131,15 @@ def _stroke(stroke: Any, number: int) -> NDArray[np.float64]:
         raise problem from None
     if columns.ndim != 2 or columns.dtype.kind not in "fiu":
         raise problem
-    return columns.T.astype(np.float64)
+    points: NDArray[np.float64] = columns.T.astype(np.float64)
+    return points
 
 
 def _line(drawing: QuickDrawing, raw: bool) -> str:
     sketch, times = drawing.sketch, drawing.times
     if raw:
-        times = np.arange(sketch.num_points) * _TICK_MS if times is None else times
+        if times is None:
+            times = _TICK_MS * np.arange(sketch.num_points, dtype=np.float64)
         if times.shape != (sketch.num_points,):
             raise ShapeError(f"times have shape {times.shape}, expected one for each of {sketch.num_points} points")
         table = np.column_stack([sketch.points, times])

@@ -1,11 +1,12 @@
 """Stroke-3 and stroke-5: sketches as offsets from point to point, the way sequence models read and write them.
 
-Stroke-3 has a row (dx, dy, lift) for every point: the way from the point before (for the first point, from the origin), and whether
-the pen lifts after this point. Position is kept.
+Stroke-3 has a row (dx, dy, lift) for every point: the way from the point before (for the first point, from the origin), and
+whether the pen lifts after this point. Position is kept.
 
-Stroke-5 is laid out as in METHODS B.1: a row (dx, dy, p1, p2, p3) for every point but the first, whose position is left out; exactly
-one of p1 (pen stays down), p2 (pen lifts after this point) and p3 (this is the last point) is 1. All rows after the last are padding
-(0, 0, 0, 0, 1). What the format cannot say is a lift after the very first point: a first stroke of one point joins the second.
+Stroke-5 is laid out as in METHODS B.1: a row (dx, dy, p1, p2, p3) for every point but the first, whose position is left out;
+exactly one of p1 (pen stays down), p2 (pen lifts after this point) and p3 (this is the last point) is 1. All rows after the last
+are padding (0, 0, 0, 0, 1). What the format cannot say is a lift after the very first point: a first stroke of one point joins
+the second.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def to_stroke5(sketch: Sketch, max_len: int | None = None) -> FloatArray:
 def from_stroke5(rows: ArrayLike, start: tuple[float, float] = (0.0, 0.0), max_points: int | None = MAX_POINTS) -> Sketch:
     """Build a sketch from rows [n, 5], of which everything after the first p3 is padding; the first point is ``start``.
 
-    The largest of p1, p2, p3 counts, so that a model's probabilities may be passed. A p3 row that follows a lift and leads nowhere is
-    taken for the separate end row of Sketch-RNN files, not for a point. Raises what Sketch raises.
+    The largest of p1, p2, p3 counts, so that a model's probabilities may be passed. A p3 row that follows a lift and leads
+    nowhere is taken for the separate end row of Sketch-RNN files, not for a point. Raises what Sketch raises.
     """
     table = _table(rows, 5)
     pen = table[:, 2:].argmax(axis=1)
