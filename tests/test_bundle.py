@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from fgsbir_edge.bundle import Bundle, write_bundle
@@ -110,10 +109,3 @@ def test_features_depend_on_encoder_and_photo_input_only(bundle: Bundle) -> None
     ]
     assert {other.features_digest for other in same} == {bundle.features_digest}
     assert bundle.features_digest not in {other.features_digest for other in different}
-
-
-def test_default_bundle_names_the_remedy_or_loads() -> None:
-    try:
-        assert np.isfinite(Bundle.default().head.weight).all()
-    except BundleMissingFileError as error:
-        assert "manifest.json" in str(error)

@@ -82,7 +82,7 @@ def test_sketches_and_drawings_of_one_shape_agree(ink: str, style: str) -> None:
     assert np.median(unit) == pytest.approx(paper, abs=1e-6)
     drawn = (255 * unit[0].transpose(1, 2, 0)).round().astype(np.uint8)
     raster = sketch_pixels([Drawing.from_image(Image.fromarray(drawn))], spec)
-    assert np.corrcoef(vector.ravel(), raster.ravel())[0, 1] > 0.85  # line ends and width differ a little
+    assert np.corrcoef(vector.ravel(), raster.ravel())[0, 1] > 0.8  # line ends and width differ a little
 
 
 def test_mixed_batch_keeps_its_order() -> None:
