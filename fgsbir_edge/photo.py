@@ -5,6 +5,7 @@ JPEG, PNG, WebP and BMP are read; of an animation, the first frame. Colour profi
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import stat
@@ -188,21 +189,30 @@ def _parse_header(name: str, data: bytes) -> Image:
     The parsers are called directly rather than through Image.open, because that one warns or raises about large images by a
     global limit, and silencing warnings is not safe between threads. The limit that counts is the budget's.
     """
-    from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
-
-    parsers: dict[bytes, Callable[[io.BytesIO], Image]] = {
-        b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
-        b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
-        b"RIFF": WebPImagePlugin.WebPImageFile,
-        b"BM": BmpImagePlugin.BmpImageFile,
-    }
-    parser = next((parser for magic, parser in parsers.items() if data.startswith(magic)), None)
+    parser = next((parser for magic, parser in _parsers().items() if data.startswith(magic)), None)
     if parser is None or (data.startswith(b"RIFF") and data[8:12] != b"WEBP"):
         raise UnreadableImageError(f"{name}: not a JPEG, PNG, WebP or BMP image: convert it to one of these")
     try:
         return parser(io.BytesIO(data))
     except Exception as error:  # as in open_image: whatever a parser raises, the file is at fault
         raise TruncatedImageError(f"{name}: image header is truncated or damaged: copy or export it again") from error
+
+
+@functools.cache
+def _parsers() -> dict[bytes, Callable[[io.BytesIO], Image]]:
+    """Return Pillow's parser for the first bytes of each format."""
+    from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+    class Jpeg(JpegImagePlugin.JpegImageFile):
+        def _read_dpi_from_exif(self) -> None:
+            """Leave the resolution unread: nothing here uses it, and reading warns about damaged EXIF."""
+
+    return {
+        b"\xff\xd8\xff": Jpeg,
+        b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+        b"RIFF": WebPImagePlugin.WebPImageFile,
+        b"BM": BmpImagePlugin.BmpImageFile,
+    }
 
 
 def _reason(error: BaseException) -> str:
