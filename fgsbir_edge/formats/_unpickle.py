@@ -97,6 +97,8 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     **{(f"numpy.{core}.numeric", "_frombuffer"): _Function(_from_buffer) for core in ("core", "_core")},
 }
 
+_OPCODES = {opcode.code.encode("latin1"): opcode for opcode in pickletools.opcodes}
+
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
@@ -109,6 +111,22 @@ class _Unpickler(pickle.Unpickler):
             ) from None
 
 
+def _check_memo(data: bytes) -> None:
+    """Refuse a pickle that numbers more objects than it has bytes: the memo is a table that grows to the highest number.
+
+    Raises SketchFormatError, and ValueError or KeyError if the pickle is truncated or damaged.
+    """
+    stream = io.BytesIO(data)
+    while (code := stream.read(1)) != b".":
+        opcode = _OPCODES[code]
+        if opcode.name == "STRING":  # genops, which does the rest of this, fails on the escapes that Python 2 writes here
+            stream.readline()
+        elif opcode.arg is not None:
+            argument = opcode.arg.reader(stream)
+            if "PUT" in opcode.name and argument > len(data):
+                raise SketchFormatError("pickle is damaged: it numbers more objects than it has bytes")
+
+
 def loads(data: bytes) -> Any:
     """Run a pickle of plain containers and arrays; arrays come back as PlainArray. Text of Python 2 is read as latin1.
 
@@ -116,10 +134,7 @@ def loads(data: bytes) -> Any:
         SketchFormatError: the pickle names anything else, is truncated or is damaged.
     """
     try:
-        for opcode, argument, _ in pickletools.genops(data):
-            # The memo is a table that grows to the highest index: an index beyond the file's length only wastes memory.
-            if "PUT" in opcode.name and isinstance(argument, int) and argument > len(data):
-                raise SketchFormatError("pickle is damaged: it numbers more objects than it has bytes")
+        _check_memo(data)
         return _Unpickler(io.BytesIO(data), encoding="latin1").load()
     except SketchFormatError:
         raise
