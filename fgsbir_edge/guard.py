@@ -92,5 +92,4 @@ class _Pool:
             query = query + support.gram[pair, solution.rows] @ solution.coefficients
             if recipe.side == "both":
                 photos = normalised(self.outputs + self.cross[:, solution.rows] @ solution.coefficients)
-        distances = -(photos @ normalised(query[None])[0])  # orders as the Euclidean distance of unit vectors does
-        return rank_of(distances, self.own[support.photo_of[pair]])
+        return rank_of(photos @ normalised(query[None])[0], self.own[support.photo_of[pair]])

@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 
 from fgsbir_edge.arrays import Float32
 
+TIE = 1e-6  # similarities this close are equal: the same photo stored twice differs by float32 rounding
 
-def rank_of(distances: Float32, own: int) -> int:
-    """Rank of candidate ``own`` among [N] distances: how many are not farther than it, itself included; the best is 1.
+
+def rank_of(similarities: Float32, own: int) -> int:
+    """Rank of candidate ``own`` among N photos by inner products [N] of unit vectors: how many are not farther; the best is 1.
 
     Ties count against, and so does NaN: written as "not farther", since every comparison with NaN is false.
     """
-    return int(np.count_nonzero(~(distances > distances[own])))
+    return int(np.count_nonzero(~(similarities < similarities[own] - TIE)))
 
 
 def accuracy(ranks: Sequence[int] | NDArray[np.int64], k: int) -> float:

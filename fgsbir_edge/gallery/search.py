@@ -13,7 +13,7 @@ from fgsbir_edge.arrays import Float32, normalised, norms
 from fgsbir_edge.errors import EmptyGalleryError
 from fgsbir_edge.gallery.store import Float16, Item
 from fgsbir_edge.head import Adapter, Head
-from fgsbir_edge.ranking import rank_of
+from fgsbir_edge.ranking import TIE, rank_of
 
 CHUNK = 4096  # photos widened to float32 at a time
 MAX_ADAPTED = 8  # adapters whose photo embeddings stay in memory, the latest ones
@@ -86,19 +86,18 @@ class PhotoIndex:
         """The k nearest of the photos at ``places`` for each sketch: embeddings [B, D] and [N, D]; ties keep gallery order."""
         answers = []
         for row in self._similarities(sketches, photos, places):
-            best = row
-            kept = np.arange(len(row))
-            if k < len(row):
-                kept = np.flatnonzero(row >= np.partition(row, len(row) - k)[len(row) - k])  # all that tie for the last place
-                best = row[kept]
-            order = kept[np.argsort(-best, kind="stable")][:k]
+            last = np.partition(row, -k)[-k] if k < len(row) else -np.inf
+            kept = np.flatnonzero(~(row < last - TIE))  # the k best and all that tie with the last of them
+            kept = kept[np.argsort(-row[kept])]
+            runs = np.cumsum(np.diff(-row[kept], prepend=-row[kept[0]]) > TIE)  # the same number for neighbours that tie
+            order = kept[np.lexsort((kept, runs))][:k]
             answers.append([self._hit(int(places[i]), rank, float(row[i])) for rank, i in enumerate(order, start=1)])
         return answers
 
     def ranks(self, sketches: Float32, photos: Float32, own: Sequence[int], places: NDArray[np.intp]) -> list[int]:
         """Rank of each sketch's own photo (an index into ``places``), ties against."""
         rows = self._similarities(sketches, photos, places)
-        return [rank_of(-row, mine) for row, mine in zip(rows, own, strict=True)]
+        return [rank_of(row, mine) for row, mine in zip(rows, own, strict=True)]
 
     def _similarities(self, sketches: Float32, photos: Float32, places: NDArray[np.intp]) -> Iterator[Float32]:
         """One row of inner products [n] a sketch. Between unit vectors they order as distances do."""
