@@ -1,0 +1,43 @@
+"""What every benchmark records beside its figures, and how samples become figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, Python and commit of this run."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = names[0] if names else model
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False).stdout.strip()
+    return {"processor": model, "cores": os.cpu_count(), "python": platform.python_version(), "commit": commit or None}
+
+
+def sample(function: Callable[[], object], *, repeats: int, warmup: int = 5) -> dict[str, float]:
+    """Milliseconds of `function`: median, 5th, 95th and 99th percentile over `repeats` calls after `warmup` discarded ones."""
+    times = []
+    for turn in range(warmup + repeats):
+        start = time.perf_counter()
+        function()
+        if turn >= warmup:
+            times.append(1e3 * (time.perf_counter() - start))
+    p05, median, p95, p99 = (round(float(value), 4) for value in np.percentile(times, (5, 50, 95, 99)))
+    return {"median": median, "p05": p05, "p95": p95, "p99": p99}
+
+
+def write(path: Path, figures: dict[str, Any]) -> None:
+    """Write figures and machine as JSON that a later run can be compared with."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**figures, "machine": machine()}, indent=2) + "\n", encoding="utf-8")
