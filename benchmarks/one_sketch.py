@@ -1,7 +1,7 @@
 """One sketch through the CPU path: raster, encode, search, adapt, and the cold start of the command.
 
-``python -m benchmarks.one_sketch [--threads 1] [--out FILE]``. Uses the shipped bundle, photos and drawings. The answers are checked
-before anything is timed: the sketch's own photo must be found, and adaptation must come into force or say why not.
+``python -m benchmarks.one_sketch [--threads 1] [--out FILE]``. Uses the shipped bundle, photos and drawings. The answers are
+checked before anything is timed: the sketch's own photo must be found, and adaptation must come into force or say why not.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def main() -> None:
     }
     write(arguments.out, figures)
     lines = [f"{name:<24}{row['median']:9.3f} ms median {row['p95']:9.3f} p95" for name, row in stages.items()]
-    lines.append(f"{'cold start, whole demo':<24}{figures['cold start, whole demo']['median']:9.1f} ms median")  # type: ignore[index]
+    lines.append(f"{'cold start, whole demo':<24}{figures['cold start, whole demo']['median']:9.1f} ms median")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

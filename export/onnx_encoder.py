@@ -25,7 +25,7 @@ def export_encoder(encoder: Encoder, path: Path, *, half_weights: bool = True) -
     """
     example = torch.zeros(2, 3, encoder.config.size, encoder.config.size)
     program = torch.onnx.export(
-        encoder.eval().to(memory_format=torch.contiguous_format),
+        encoder.eval().to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
         (example,),
         dynamo=True,
         opset_version=OPSET,

@@ -13,6 +13,7 @@ import argparse
 import json
 import logging
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from training.checkpoint import load_model, save_tensors
 from training.episodes import Episode, Task, draw
 from training.inner_loop import Support, adapt, adapted_outputs, triplet_distances
 from training.meta_data import Domain, open_domains
+from training.metrics import accuracy, ranks_of
 from training.models.margin import MarginNet
 
 log = logging.getLogger("training.meta")
@@ -137,44 +139,26 @@ def outer_loss(model: MetaModel, domain: Domain, episodes: list[Episode], rng: n
     return torch.stack(losses).sum() / len(episodes)
 
 
-def ranks(scores: Tensor, truth: Tensor) -> np.ndarray:
-    """Ranks [Q], ties against (METHODS A.4)."""
-    own = scores.gather(1, truth[:, None])
-    return (scores >= own).sum(1).numpy()  # type: ignore[no-any-return]
-
-
 def evaluate(model: MetaModel, domain: Domain, tasks: list[Task], k: int, draws: int, seed: int = 0) -> dict[str, float]:
-    """Acc@1/5 before and after adaptation, mean over tasks and draws, without a guard."""
-    figures: dict[str, list[float]] = {
-        "before@1": [],
-        "after@1": [],
-        "before@5": [],
-        "after@5": [],
-        "redrawn@1": [],
-        "redrawn_base@1": [],
-    }
+    """Acc@1/5 before and after adaptation, mean over tasks and draws, without a guard.
+
+    "redrawn" are the support sketches themselves as queries: what adaptation does for photos that were shown.
+    """
+    figures: dict[str, list[float]] = defaultdict(list)
     for number, task in enumerate(tasks):
         for turn in range(draws):
             rng = np.random.default_rng([seed, number, turn])
-            try:
-                episode = draw(task, k, rng)
-            except ValueError:
-                continue
+            episode = draw(task, k, rng)
             with torch.no_grad():
                 support = support_of(model, domain, [episode], 0, rng)
                 learned = model.adapt(support, second_order=False)
-                before = ranks(*episode_scores(model, domain, episode, support, None, (episode.query, 0)))
-                after = ranks(*episode_scores(model, domain, episode, support, learned, (episode.query, 0)))
-                figures["redrawn@1"].append(
-                    float(np.mean(ranks(*episode_scores(model, domain, episode, support, learned, (episode.support, 0))) == 1))
-                )
-                figures["redrawn_base@1"].append(
-                    float(np.mean(ranks(*episode_scores(model, domain, episode, support, None, (episode.support, 0))) == 1))
-                )
-            for at in (1, 5):
-                figures[f"before@{at}"].append(float(np.mean(before <= at)))
-                figures[f"after@{at}"].append(float(np.mean(after <= at)))
-    return {name: round(100.0 * float(np.mean(values)), 2) for name, values in figures.items()}
+                for when, coefficients in (("before", None), ("after", learned)):
+                    for what, positions in (("", episode.query), ("redrawn ", episode.support)):
+                        scores, truth = episode_scores(model, domain, episode, support, coefficients, (positions, 0))
+                        found = ranks_of(scores.numpy(), truth.numpy())
+                        for at in (1,) if what else (1, 5):
+                            figures[f"{what}{when}@{at}"].append(accuracy(found, at))
+    return {name: round(float(np.mean(values)), 2) for name, values in figures.items()}
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -217,7 +201,7 @@ def train(arguments: argparse.Namespace) -> None:
         episodes = [draw(domain.tasks[int(pick)], config.k, rng, queries=16) for pick in picks]
         loss = outer_loss(model, domain, episodes, rng)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

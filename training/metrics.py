@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from fgsbir_edge import ranking
+from fgsbir_edge.ranking import rank_of
+
 
 def accuracy(ranks: np.ndarray, at: int) -> float:
     """Percent of queries whose true photo is among the first `at`. `ranks` [Q] int, best 1."""
-    return 100.0 * float(np.mean(np.asarray(ranks) <= at)) if len(ranks) else float("nan")
+    return 100.0 * ranking.accuracy(ranks, at) if len(ranks) else float("nan")
+
+
+def ranks_of(similarities: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Ranks [Q] of `truth` [Q] (column of each row's own photo) by similarities [Q,N] of unit embeddings."""
+    return np.array([rank_of(row, own) for row, own in zip(similarities, truth, strict=True)])
 
 
 def gallery_ranks(queries: np.ndarray, gallery: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Ranks [Q] of `truth` [Q] (index into gallery) for unit embeddings queries [Q,D] and gallery [N,D]."""
-    distances = np.sqrt(np.maximum(2.0 - 2.0 * queries @ gallery.T, 0.0))
-    own = distances[np.arange(len(truth)), truth]
-    return np.count_nonzero(~(distances > own[:, None]), axis=1)  # NaN counts against, as in fgsbir_edge.ranking
+    return ranks_of(queries @ gallery.T, truth)
 
 
 def bootstrap_interval(values: np.ndarray, *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:

@@ -165,7 +165,7 @@ def train(arguments: argparse.Namespace) -> None:
             embeddings = head(features.float())
             loss = symmetric_info_nce(embeddings[: len(sketches)], embeddings[len(sketches) :], arguments.temperature)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_([*encoder.parameters(), *head.parameters()], 1.0)
             optimizer.step()
             running = 0.98 * running + 0.02 * loss.item()
