@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -16,6 +16,7 @@ from fgsbir_edge.sketch import MAX_POINTS, Sketch, SketchBatch, pack
 
 HOUSE = Sketch.from_strokes([[(0, 0), (10, 0), (10, 5)], [(2, 2)], [(4, 4), (6, 5)]])
 
+steady = settings(deadline=None)  # a slow machine is not a failure
 coordinates = st.floats(-1e4, 1e4, allow_nan=False, width=32)
 strokes_strategy = st.lists(
     st.integers(1, 12).flatmap(lambda n: arrays(np.float64, (n, 2), elements=coordinates)), min_size=1, max_size=6
@@ -38,6 +39,11 @@ def reference_rdp(points: np.ndarray, epsilon: float) -> np.ndarray:
         left, right = reference_rdp(points[: index + 1], epsilon), reference_rdp(points[index:], epsilon)
         return np.concatenate([left[:-1], right])
     return points[[0, -1]]
+
+
+def farthest_from_chord(points: np.ndarray) -> int:
+    chord, way = points[-1] - points[0], points - points[0]
+    return int(np.abs(chord[0] * way[:, 1] - chord[1] * way[:, 0]).argmax())
 
 
 class TestConstruction:
@@ -121,6 +127,7 @@ class TestConstruction:
 
 
 class TestCentred:
+    @steady
     @given(strokes_strategy)
     def test_longer_side_and_centre(self, strokes):
         sketch = Sketch.from_strokes(strokes)
@@ -161,6 +168,7 @@ class TestCentred:
 
 
 class TestSimplified:
+    @steady
     @given(strokes_strategy, st.sampled_from([0.0, 0.5, 3.0, 500.0]))
     def test_agrees_with_the_recursive_definition(self, strokes, epsilon):
         simplified = Sketch.from_strokes(strokes).simplified(epsilon)
@@ -182,11 +190,10 @@ class TestSimplified:
         assert bump.simplified(0.999).num_points == 3
 
     def test_splits_that_nest_as_deep_as_the_stroke_is_long(self):
-        # A dying zigzag: each split takes one point off the front, so that a recursion goes as deep as there are points.
+        # A dying zigzag: each split takes one point off the front, so that a recursion would go as deep as there are points.
         step = np.arange(2 * sys.getrecursionlimit())
         stroke = np.column_stack([step, 1000 * 0.99**step * (-1.0) ** step])
-        with pytest.raises(RecursionError):
-            reference_rdp(stroke, 0.0)
+        assert all(farthest_from_chord(stroke[first:]) == 1 for first in range(len(stroke) - 2))
         assert Sketch.from_strokes([stroke]).simplified(0.0).num_points == len(stroke)
 
     def test_a_long_stroke(self):
@@ -218,6 +225,7 @@ class TestPrefixes:
         sketch = Sketch.from_strokes([np.column_stack([np.arange(170.0), np.zeros(170)])])
         assert [prefix.num_points for prefix in sketch.prefixes()] == list(range(10, 171, 10))
 
+    @steady
     @given(strokes_strategy, st.integers(1, 20))
     def test_prefixes_grow_and_are_never_shorter_than_two(self, strokes, count):
         sketch = Sketch.from_strokes(strokes)

@@ -67,8 +67,8 @@ def to_stroke5(sketch: Sketch, max_len: int | None = None) -> FloatArray:
 def from_stroke5(rows: ArrayLike, start: tuple[float, float] = (0.0, 0.0), max_points: int | None = MAX_POINTS) -> Sketch:
     """Build a sketch from rows [n, 5], of which everything after the first p3 is padding; the first point is ``start``.
 
-    The largest of p1, p2, p3 counts, so that a model's probabilities may be passed. A p3 row that follows a lift and leads
-    nowhere is taken for the separate end row of Sketch-RNN files, not for a point. Raises what Sketch raises.
+    The largest of p1, p2, p3 counts, so that a model's probabilities may be passed. A p3 row that leads nowhere, right
+    after a lift or the start, is taken for the separate end row of Sketch-RNN files, not for a point. Raises what Sketch raises.
     """
     table = _table(rows, 5)
     pen = table[:, 2:].argmax(axis=1)

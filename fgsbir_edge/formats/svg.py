@@ -187,18 +187,22 @@ def _numbers(text: str, tag: str) -> list[float]:
 
 def _path_strokes(data: str) -> Iterator[list[Point]]:
     """Yield the strokes of a path of M, L, H, V, Z in either case. A move that nothing follows draws nothing."""
+    if not data.strip():
+        return
     if curve := _CURVE.search(data):
         raise _NotPlainError(f"a path with {curve[0]!r}")
     if junk := _PATH_TOKEN.sub("", data).strip(" ,\t\r\n"):
         raise SketchFormatError(f"<path> has {junk[:20]!r} in its data, expected commands and numbers")
+    if data.strip()[0] not in "Mm":
+        raise SketchFormatError(f"<path> starts with {data.strip()[:10]!r}, expected a move")
     commands: list[tuple[str, list[float]]] = []
     for token in _PATH_TOKEN.findall(data):
         if token.isalpha():
             commands.append((token, []))
-        elif commands:
+        else:
             commands[-1][1].append(float(token))
-    if data.strip() and (not commands or commands[0][0] not in "Mm" or not all(map(_complete, commands))):
-        raise SketchFormatError("<path> does not start with a move, or a command has the wrong number of coordinates")
+    if not all(map(_complete, commands)):
+        raise SketchFormatError("<path> has a command with the wrong number of coordinates")
     yield from (stroke for stroke in _walk(commands) if len(stroke) > 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -16,6 +17,7 @@ def sketches(elements: st.SearchStrategy[float], shortest_stroke: int = 1) -> st
     return st.lists(stroke, min_size=1, max_size=5).filter(lambda strokes: sum(map(len, strokes)) >= 2).map(Sketch.from_strokes)
 
 
+steady = settings(deadline=None, max_examples=40)  # files are synced; a slow disk is not a failure
 any_coordinates = st.floats(-1e6, 1e6, allow_nan=False)
 whole_coordinates = st.integers(-1000, 1000).map(float)
 

@@ -32,7 +32,7 @@ from fgsbir_edge.formats.qmul import (
     write_qmul,
     write_strokes_npz,
 )
-from tests.formats.samples import HOUSE, any_coordinates, same, sketches
+from tests.formats.samples import HOUSE, any_coordinates, same, sketches, steady
 
 ROWS = np.array([[1.5, 2, 0], [3, 4, 1], [5, 6, 0], [7, 8, 0], [9, 10, 1]])
 
@@ -83,12 +83,14 @@ class TestRows:
         with pytest.raises(ShapeError, match="x, y, pen"):
             from_pen_rows(rows)
 
+    @steady
     @given(sketches(any_coordinates))
     def test_round_trip(self, sketch):
         assert same(from_pen_rows(to_pen_rows(sketch)), sketch)
 
 
 class TestQmul:
+    @steady
     @given(st.dictionaries(st.text(max_size=12), sketches(any_coordinates), max_size=4))
     def test_round_trip(self, tmp_path_factory, collection):
         path = tmp_path_factory.mktemp("qmul") / "c.pickle"
@@ -201,6 +203,7 @@ class TestUnpickler:
         with pytest.raises(SketchFormatError, match="truncated or damaged"):
             read_qmul(file(b"\x80\x02cnumpy\nndarray\n(N}X\x01\x00\x00\x00aK\x01stb."))
 
+    @steady
     @given(st.binary(max_size=60))
     def test_noise(self, tmp_path_factory, data):
         path = tmp_path_factory.mktemp("noise") / "n.pkl"
@@ -210,6 +213,7 @@ class TestUnpickler:
 
 
 class TestStrokesNpz:
+    @steady
     @given(st.dictionaries(st.text("abc/_1", min_size=1, max_size=12), sketches(st.floats(-1e4, 1e4, width=32)), max_size=4))
     def test_round_trip(self, tmp_path_factory, collection):
         path = tmp_path_factory.mktemp("npz") / "strokes.npz"
