@@ -44,7 +44,7 @@ def content_box(image: Image) -> tuple[Box, tuple[int, int, int]] | None:
 
 
 def trimmed(image: Image, long_side: float = LONG_SIDE / CANVAS) -> Image | None:
-    """Square RGB image with the object's longer side `long_side` of the frame, on its own background; None without a plain one."""
+    """Square RGB image, the object's longer side `long_side` of the frame, on its own background; None without a plain one."""
     from PIL import Image as Images
 
     found = content_box(image)
