@@ -11,7 +11,7 @@ from typing import Any
 from fgsbir_edge import adapt_cli
 from fgsbir_edge.adapt_cli import add_gallery_arguments, index_photos, positive
 from fgsbir_edge.console import Stages, exit_codes, put, put_json, run, say
-from fgsbir_edge.errors import EmptyGalleryError
+from fgsbir_edge.errors import EmptyGalleryError, UnreadableImageError
 
 Command = Callable[[argparse.Namespace, Stages], int]
 
@@ -99,7 +99,7 @@ def _index(arguments: argparse.Namespace, _: Stages) -> int:
                 os.unlink(arguments.gallery)
     if total == 0:
         if report.failed:
-            raise report.failed[0][1]
+            raise UnreadableImageError(f"{arguments.folder}: none of its {report.found} photos can be read; see the lines above")
         raise EmptyGalleryError(f"{arguments.folder}: no JPEG, PNG, WebP or BMP photos in it; give a folder that has some")
     facts = {"added": report.added, "updated": report.updated, "unchanged": report.unchanged, "photos": total}
     if arguments.json:

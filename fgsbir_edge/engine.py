@@ -66,18 +66,18 @@ class Engine:
 
         model = bundle if isinstance(bundle, Bundle) else Bundle.default() if bundle is None else Bundle.load(bundle)
         workers = default_threads() if threads is None else threads
+        encoder = OnnxEncoder(model, workers)  # before the gallery: a bundle that cannot run must not leave a file behind
         if gallery is not None and photos is None and not create:
             store = Gallery.open(gallery, model)
         else:
             store = Gallery.open_or_create(MEMORY if gallery is None else gallery, model)
-        try:
-            encoder = OnnxEncoder(model, workers)
-            engine = cls(model, encoder, store, threads=workers)
-            if photos is not None:
+        engine = cls(model, encoder, store, threads=workers)
+        if photos is not None:
+            try:
                 engine.index(photos)
-        except BaseException:
-            store.close()
-            raise
+            except BaseException:
+                store.close()
+                raise
         return engine
 
     def close(self) -> None:

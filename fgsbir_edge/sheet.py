@@ -67,7 +67,7 @@ def write_sheet(path: str | os.PathLike[str], title: str, rows: Sequence[Row], g
     for index, row in enumerate(rows):
         _draw_row(sheet, draw, TITLE + index * (CELL + LABEL + GAP), row, gallery)
     data = io.BytesIO()
-    sheet.save(data, "PNG", optimize=True)
+    sheet.save(data, "PNG")
     write_atomic(path, data.getvalue())
 
 
