@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgsbir_edge.errors import ImageTooLargeError, TruncatedImageError, UnreadableImageError
+from fgsbir_edge.formats._files import read_start
 from fgsbir_edge.trim import trimmed
 
 if TYPE_CHECKING:
@@ -129,7 +129,8 @@ def flattened(image: Image) -> Image:
         return Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
     if image.mode.startswith("I"):
         # Pillow clips 16-bit grey to white instead of scaling it.
-        return Image.fromarray((np.asarray(image).astype(np.float64) / 257 + 0.5).astype(np.uint8)).convert("RGB")
+        levels = np.clip(np.asarray(image), 0, 65535).astype(np.uint32)
+        return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
 
 
@@ -159,7 +160,7 @@ def _read(source: Source, max_bytes: int) -> tuple[str, bytes]:
         name, data = "image", source[: max_bytes + 1]
     elif isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
-        data = _read_path(name, max_bytes)
+        data = read_start(name, max_bytes + 1)
     else:
         name, data = str(getattr(source, "name", "image")), source.read(max_bytes + 1)
     if len(data) > max_bytes:
@@ -167,20 +168,6 @@ def _read(source: Source, max_bytes: int) -> tuple[str, bytes]:
     if not data:
         raise UnreadableImageError(f"{name}: empty, expected a JPEG, PNG, WebP or BMP image")
     return name, data
-
-
-def _read_path(path: str, max_bytes: int) -> bytes:
-    try:
-        # Opened only after the check: opening a pipe would wait for its writer.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            kind = "a folder" if os.path.isdir(path) else "not an ordinary file"
-            raise UnreadableImageError(f"{path}: {kind}, expected an image file")
-        with open(path, "rb") as stream:
-            return stream.read(max_bytes + 1)
-    except FileNotFoundError:
-        raise UnreadableImageError(f"{path}: no such file: check the path") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise UnreadableImageError(f"{path!r}: cannot be read ({_reason(error)}): check the path and its permissions") from error
 
 
 def _parse_header(name: str, data: bytes) -> Image:

@@ -24,8 +24,10 @@ from fgsbir_edge.errors import SketchFormatError
 class PlainArray:
     """Stands in for an array while its pickle runs; ``value`` is the array once the state has arrived."""
 
+    value: NDArray[Any] | None = None
+
     def __init__(self, *_: object) -> None:
-        self.value: NDArray[Any] | None = None
+        """Take whatever an empty array is made from."""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, data = state

@@ -61,14 +61,16 @@ class Drawing:
     def from_image(cls, image: Image) -> Drawing:
         """Find the ink of a PIL image of any mode.
 
-        Ink is contrast with the paper, the largest over the three colours, so that dark lines on light paper, light
-        lines on dark and coloured lines all count. The paper is the image's median colour (ink covers less than half), and where
-        that is not flat, as in a photo of paper under a lamp, a quadratic surface fitted to it. In an image that is mostly
-        transparent whatever is opaque is drawn: dark lines are seen against white, light ones against black.
+        Ink is contrast with the paper, the largest over the three colours, so that dark lines on light paper, light lines on
+        dark and coloured lines all count. The paper is the image's median colour (ink covers less than half), and where that is
+        not flat, as in a photo of paper under a lamp, a quadratic surface fitted to it. In an image that is mostly transparent
+        whatever is opaque is drawn: dark lines are seen against white, light ones against black.
 
-        Differences within the noise are paper, the strongest tenth are full ink. Images longer than 1024 pixels are
-        averaged down first. Raises EmptySketchError if nothing stands out from the paper.
+        Contrast within the noise is paper, the strongest tenth is full ink. Images longer than 1024 pixels are averaged down
+        first. Raises EmptySketchError if nothing stands out from the paper.
         """
+        if 0 in image.size:
+            raise _no_ink(image.size[::-1])
         factor = -(-max(image.size) // MAX_SIDE)
         pixels, paper = _pixels_and_paper(image, factor)
         difference = _contrast(pixels, paper)
@@ -184,7 +186,7 @@ def _placed(ink: Float32, side: int, long_side: float) -> Pixels:
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     scale = long_side * side / max(box[2] - box[0], box[3] - box[1])
     width, height = max(1, round((box[2] - box[0]) * scale)), max(1, round((box[3] - box[1]) * scale))
-    filter_ = Image.Resampling.HAMMING if scale < 1 else Image.Resampling.BICUBIC  # neither averages a line away nor rings
+    filter_ = Image.Resampling.HAMMING if scale < 1 else Image.Resampling.BICUBIC  # the sharpest that leave no halo or blocks
     resized = np.asarray(Image.fromarray(ink).resize((width, height), filter_, box=box))
     inked = resized[resized > 0.1]
     level = float(np.percentile(inked, 90)) if inked.size else 1.0

@@ -120,14 +120,14 @@ class _Document:
         if self.elements > MAX_ELEMENTS or self.depth > MAX_DEPTH:
             raise SketchTooLargeError(f"more than {MAX_ELEMENTS} elements or {MAX_DEPTH} levels: simplify the drawing")
         space, _, tag = name.rpartition(" ")
-        if self.depth == 1 and tag != "svg":
+        if self.depth == 1 and (tag != "svg" or space not in {"", _SVG}):
             raise SketchFormatError(f"XML of <{tag}>, expected <svg>: export it as SVG")
         if tag == "use":  # a few lines of nested <use> can stand for more shapes than memory holds
             raise SketchFormatError(
                 "<use> is not read: turn clones into shapes of their own (Inkscape: Edit, Clone, Unlink Clone)"
             )
         style = f"{attributes.get('style', '')};display:{attributes.get('display')};visibility:{attributes.get('visibility')}"
-        if not self.skipped_at and (space not in {"", _SVG} or tag in _NOT_DRAWN or _HIDDEN.search(style)):
+        if not self.skipped_at and self.depth > 1 and (space not in {"", _SVG} or tag in _NOT_DRAWN or _HIDDEN.search(style)):
             self.skipped_at = self.depth
         if not self.skipped_at:
             self.builder.start(tag, {key: value for key, value in attributes.items() if " " not in key})

@@ -157,6 +157,7 @@ class TestInk:
             Image.new("RGBA", (50, 40), (0, 0, 0, 0)),
             Image.new("RGBA", (50, 40), (9, 9, 9, 255)),
             Image.new("L", (1, 1), 0),
+            Image.new("L", (0, 9)),
         ],
     )
     def test_no_ink(self, image):

@@ -203,6 +203,15 @@ class TestUnpickler:
         with pytest.raises(SketchFormatError, match="truncated or damaged"):
             read_qmul(file(b"\x80\x02cnumpy\nndarray\n(N}X\x01\x00\x00\x00aK\x01stb."))
 
+    def test_array_that_was_never_filled(self, file):
+        with pytest.raises(SketchFormatError, match="k: a PlainArray where rows"):
+            read_qmul(file(b"\x80\x02}X\x01\x00\x00\x00kcnumpy\nndarray\n)\x81s."))
+
+    def test_messages_stay_on_one_line(self, file):
+        with pytest.raises(EmptySketchError) as caught:
+            read_qmul(file(pickle.dumps({"two\nlines": ROWS[:1]})))
+        assert "\n" not in str(caught.value)
+
     @steady
     @given(st.binary(max_size=60))
     def test_noise(self, tmp_path_factory, data):

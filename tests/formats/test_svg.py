@@ -167,6 +167,7 @@ class TestRefused:
             (svg("<g>"), "not well-formed"),
             (svg("<line x2='1'/>")[:-4], "not well-formed"),
             (b"<html><body/></html>", "XML of <html>"),
+            (b'<svg xmlns="urn:other"><line x2="1"/></svg>', "XML of <svg>"),
             (svg('<path d="L1 1"/>'), "expected a move"),
             (svg('<path d="1 1 M 2 2"/>'), "expected a move"),
             (svg('<path d="M0 0 L1"/>'), "wrong number"),
@@ -207,6 +208,7 @@ class TestRefused:
     def test_nothing_drawn(self):
         with pytest.raises(EmptySketchError, match="draw a line"):
             parse_svg(svg("<text>hello</text>"))
+        assert parse_svg(svg('<line x2="1"/>', 'style="display:none"')).num_points == 2  # hiding the whole is a viewer's matter
 
     def test_missing(self, tmp_path):
         with pytest.raises(UnreadableImageError):
