@@ -105,8 +105,8 @@ def _index(arguments: argparse.Namespace, _: Stages) -> int:
     if arguments.json:
         put_json({"gallery": arguments.gallery, **facts, "skipped": [name for name, _ in report.failed]})
     else:
-        counts = ", ".join(f"{count} {what}" for what, count in facts.items())
-        put(f"{arguments.gallery}: {counts}, {len(report.failed)} skipped")
+        counts = f"{report.added} added, {report.updated} updated, {report.unchanged} unchanged, {len(report.failed)} skipped"
+        put(f"{arguments.gallery}: {counts}; {total} photos")
     return 0
 
 

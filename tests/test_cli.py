@@ -45,7 +45,7 @@ def run(capsys: pytest.CaptureFixture[str], bundle_path: Path, tmp_path: Path, m
 
 def test_index_list_remove(run: Run, data_path: Path, tmp_path: Path) -> None:
     code, out, err = run("index", data_path / "photos", "--gallery", "g")
-    assert (code, out, err) == (0, f"g: {PHOTOS} added, 0 updated, 0 unchanged, {PHOTOS} photos, 0 skipped\n", "")
+    assert (code, out, err) == (0, f"g: {PHOTOS} added, 0 updated, 0 unchanged, 0 skipped; {PHOTOS} photos\n", "")
     facts = json.loads(run("index", data_path / "photos", "--gallery", "g", "--json")[1])
     assert facts == {"gallery": "g", "added": 0, "updated": 0, "unchanged": PHOTOS, "photos": PHOTOS, "skipped": []}
     code, out, err = run("list", "--gallery", "g")

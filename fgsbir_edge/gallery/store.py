@@ -255,6 +255,8 @@ class Store:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+        except sqlite3.ProgrammingError:  # used after close, or from another thread: the caller's mistake, not the file's
+            raise
         except sqlite3.OperationalError as error:  # full disk, read-only file, locked by another process
             raise OutputError(f"{self.path}: cannot be written ({error}); free space, permissions, or another writer?") from error
         except sqlite3.DatabaseError as error:
@@ -264,6 +266,8 @@ class Store:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except sqlite3.ProgrammingError:
+            raise
         except sqlite3.DatabaseError as error:
             raise GalleryFormatError(f"{self.path}: damaged or locked ({error}); restore a copy, or index again") from error
 
