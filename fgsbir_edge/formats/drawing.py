@@ -24,6 +24,7 @@ _MIN_CONTRAST = 0.15  # a pale pencil line; fainter marks are dirt
 _FLAT = 0.04  # spread of a scan or a canvas; paper under a lamp spreads wider
 _INK_BOX = 0.2  # ink that counts towards the drawing's extent
 _RUN_INK = 64  # of 255; a run of such pixels is a cut through a line
+_LINE_SHARE = 0.1  # of the drawing's longer side; what seems a thicker line is a filled shape
 _FINE = 4  # stroke widths are measured and mended on a grid this much finer than the result
 
 Float32 = NDArray[np.float32]
@@ -98,8 +99,9 @@ def read_drawing(source: Source, budget: ImageBudget | None = None) -> Drawing:
 def drawing_pixels(drawing: Drawing, size: int, long_side: float = LONG_SIDE / CANVAS, line_width: float = LINE_WIDTH) -> Pixels:
     """Place a drawing as the rasteriser places a vector sketch: uint8 [size, size], 255 = full ink.
 
-    The ink's box is scaled uniformly so that its longer side is ``long_side * size`` and is centred. Lines that come out thinner
-    than ``line_width`` pixels are widened to it, so that a thin pen on a large sheet does not fade; thicker lines stay.
+    The box around the middle of the outermost lines is scaled uniformly so that its longer side is ``long_side * size``, and
+    centred on pixel ``size / 2``. Lines that come out thinner than ``line_width`` pixels are widened to it, so that a thin pen on
+    a large sheet does not fade; thicker lines stay.
 
     Raises ValueError if ``size`` is below 8 or ``long_side`` is not in (0, 1].
     """
@@ -183,15 +185,17 @@ def _placed(ink: Float32, side: int, long_side: float) -> Pixels:
 
     rows = np.flatnonzero((ink > _INK_BOX).any(axis=1))
     columns = np.flatnonzero((ink > _INK_BOX).any(axis=0))
-    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-    scale = long_side * side / max(box[2] - box[0], box[3] - box[1])
-    width, height = max(1, round((box[2] - box[0]) * scale)), max(1, round((box[3] - box[1]) * scale))
+    crop = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    longest, lines = max(crop.shape), _line_width((crop * 255).astype(np.uint8))
+    middle = longest - lines if lines < _LINE_SHARE * longest else longest
+    scale = min(long_side * side / middle, side / longest)
+    height, width = (max(1, round(length * scale)) for length in crop.shape)
     filter_ = Image.Resampling.HAMMING if scale < 1 else Image.Resampling.BICUBIC  # the sharpest that leave no halo or blocks
-    resized = np.asarray(Image.fromarray(ink).resize((width, height), filter_, box=box))
-    inked = resized[resized > 0.1]
-    level = float(np.percentile(inked, 90)) if inked.size else 1.0
+    resized = np.asarray(Image.fromarray(crop).resize((width, height), filter_))
+    level = float(np.percentile(resized[resized > resized.max() / 10], 90))
     placed = np.zeros((side, side), np.uint8)
-    top, left = (side - height) // 2, (side - width) // 2
+    # The rasteriser's pixel i lies around coordinate i, not between i and i + 1: hence half a pixel of the result further.
+    top, left = (min((side - length + _FINE) // 2, side - length) for length in (height, width))
     placed[top : top + height, left : left + width] = np.clip(resized / level, 0, 1) * 255 + 0.5
     return placed
 
@@ -207,7 +211,7 @@ def _widened(fine: Pixels, line_width: float) -> Pixels:
 
 
 def _line_width(fine: Pixels) -> float:
-    """Return the typical line width of uint8 ink, pixels: the median ink across all rows' and columns' runs.
+    """Return the typical line width of uint8 ink, pixels: the median ink across all rows' and columns' runs; 0 without any.
 
     A line at an angle is cut obliquely, at worst √2 times as long; 0.87 is right between. The median over runs counts lines by
     their length, so that a filled shape does not pass for a thick line.
@@ -219,7 +223,8 @@ def _line_width(fine: Pixels) -> float:
         edges = np.flatnonzero(np.diff(solid))
         lengths = np.diff(edges)[::2]
         widths.append(np.add.reduceat(padded[solid], np.cumsum(lengths) - lengths, dtype=np.int64) / 255)
-    return 0.87 * float(np.median(np.concatenate(widths)))
+    every = np.concatenate(widths)
+    return 0.87 * float(np.median(every)) if every.size else 0.0
 
 
 def _grown(values: Pixels, *, diagonal: bool) -> Pixels:
