@@ -164,13 +164,11 @@ def adapt_command(arguments: argparse.Namespace, stages: Stages) -> int:
     """Load, index, encode, adapt, search; files are written only after everything else succeeded."""
     with stages.stage("load"):
         task = Task.of(arguments)
-        from fgsbir_edge.adapt import AdaptOptions
-
         engine = _open(arguments)
     with engine:
         with stages.stage("index"):
             _index(engine, arguments, task)
-        result, outcome = _solve(engine, task, _options(arguments, AdaptOptions), arguments.category, stages)
+        result, outcome = _solve(engine, task, _options(arguments), arguments.category, stages)
         if arguments.sheet is not None:
             with stages.stage("sheet"):
                 _write_sheet(arguments.sheet, engine, task, outcome, result.adapter, arguments.category)
@@ -204,8 +202,10 @@ def index_photos(engine: Engine, folder: str | os.PathLike[str], categories: dic
     engine.index(folder, category=categories or "folder", on_error=lambda _, error: say(f"skipped: {error}"))
 
 
-def _options(arguments: argparse.Namespace, options: type[AdaptOptions]) -> AdaptOptions:
-    return options(
+def _options(arguments: argparse.Namespace) -> AdaptOptions:
+    from fgsbir_edge.adapt import AdaptOptions
+
+    return AdaptOptions(
         steps=arguments.steps,
         margin=arguments.margin,
         side=arguments.side,

@@ -321,10 +321,12 @@ def test_damaged_files(bundle: Bundle, head: Head, path: Path, damage: str) -> N
         connection.execute(statements[damage])
         connection.commit()
         connection.close()
+    before = path.read_bytes() if path.exists() else b""
     with pytest.raises(GalleryFormatError) as caught, Gallery.open(path, bundle) as gallery:
         gallery.search(FEATURE_ROWS[:1], head=head)
     assert "\n" not in str(caught.value)
     assert "index" in str(caught.value)
+    assert (path.read_bytes() if path.exists() else b"") == before
 
 
 def test_failed_addition_changes_nothing(bundle: Bundle) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fgsbir_edge.arrays import Float32
-from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.errors import BundleFormatError, NonFiniteError, ShapeError
+
+if TYPE_CHECKING:
+    from fgsbir_edge.bundle import Bundle
 
 MAX_BATCH = 32  # bounds the memory of activations; larger batches are not faster on a CPU
 MAX_DEFAULT_THREADS = 4

@@ -7,16 +7,19 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
 from fgsbir_edge.arrays import Float32, matrix
-from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.errors import GalleryMismatchError, UnknownPhotoError
 from fgsbir_edge.gallery.folder import AddReport, Category, FolderIndexer, OnError, PhotoEncoder, photo_names
 from fgsbir_edge.gallery.search import Hit, PhotoIndex
 from fgsbir_edge.gallery.store import MEMORY, Item, Store
 from fgsbir_edge.head import Adapter, Head
+
+if TYPE_CHECKING:
+    from fgsbir_edge.bundle import Bundle
 
 
 class Gallery:

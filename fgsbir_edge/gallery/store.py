@@ -126,10 +126,14 @@ class Store:
             what = f"version {marks[1]} of a gallery" if marks[0] == APPLICATION_ID else "another program's database, or empty"
             raise GalleryFormatError(f"{path}: {what}; this release reads gallery version {VERSION}, index the photos again")
         try:
+            if not readonly:
+                _configure(connection)  # only now: another program's database must stay as it is
             return cls(connection, path)
-        except GalleryFormatError:
+        except (GalleryFormatError, sqlite3.Error) as error:
             connection.close()
-            raise
+            if isinstance(error, GalleryFormatError):
+                raise
+            raise GalleryFormatError(f"{path}: damaged or locked ({error}); restore a copy, or index again") from error
 
     def close(self) -> None:
         """Close; the write-ahead log is folded into the file."""
@@ -276,9 +280,7 @@ def _connect(path: str, readonly: bool) -> sqlite3.Connection:
     """A connection that has read the header. Raises sqlite3.Error."""
     uri = Path(path).absolute().as_uri()
     if not readonly:
-        connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, isolation_level=None)
-        _configure(connection)
-        return connection
+        return _probed(sqlite3.connect(f"{uri}?mode=rw", uri=True, isolation_level=None))
     try:
         return _probed(sqlite3.connect(f"{uri}?mode=ro", uri=True, isolation_level=None))
     except sqlite3.OperationalError:
