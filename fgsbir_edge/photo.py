@@ -189,10 +189,12 @@ def _parse_header(name: str, data: bytes) -> Image:
 def _parsers() -> dict[bytes, Callable[[io.BytesIO], Image]]:
     """Return Pillow's parser for the first bytes of each format."""
     from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+    from PIL.Image import Exif
 
     class Jpeg(JpegImagePlugin.JpegImageFile):
-        def _read_dpi_from_exif(self) -> None:
-            """Leave the resolution unread: nothing here uses it, and reading warns about damaged EXIF."""
+        def getexif(self) -> Exif:
+            """Give the parser nothing to look for the resolution in: nobody uses it, and looking warns about damaged EXIF."""
+            return Exif()
 
     return {
         b"\xff\xd8\xff": Jpeg,
