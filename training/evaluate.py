@@ -145,7 +145,7 @@ def main() -> int:
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--seed", type=int, default=0)
     arguments = options.parse_args()
-    folder = PairsFolder.open(arguments.data, arguments.pairs)
+    folder = PairsFolder.read(arguments.data, arguments.pairs)
     encode, head, spec = open_model(arguments.model, arguments.threads)
     if arguments.protocol is None:
         result = retrieval(folder, encode, head, spec, per_category=arguments.gallery == "category")

@@ -28,7 +28,7 @@ def main() -> None:
     options.add_argument("--data", type=Path, required=True, help="the drawings32 folder")
     options.add_argument("--out", type=Path, required=True)
     arguments = options.parse_args()
-    folder, out = PairsFolder.open(arguments.data), arguments.out
+    folder, out = PairsFolder.read(arguments.data), arguments.out
     split = split_drawings(folder)
     pairs = select(folder.pairs, users=split.demo)
     for kind, names in (("photos", sorted(folder.photo_category)), ("sketches", [pair.sketch for pair in pairs])):

@@ -36,7 +36,7 @@ def open_domains(data: Path, cache: Path, encoder: Encoder, meta: dict[str, Any]
     domains: list[Domain] = []
     validation: Validation = {}
 
-    drawings = PairsFolder.open(data / "drawings32")
+    drawings = PairsFolder.read(data / "drawings32")
     people = split_drawings(drawings)
     table = table_of(
         drawings, drawings.pairs, sorted(drawings.photo_category), cache / "drawings32.npz", PixelStore(drawings, spec), encoder
@@ -49,7 +49,7 @@ def open_domains(data: Path, cache: Path, encoder: Encoder, meta: dict[str, Any]
     validation["people, 32 objects"] = domains[-1], person_tasks(held, sorted(drawings.photo_category), *rows)
     validation["people, unseen objects"] = domains[-1], person_tasks(select(held, photos=people.unseen), unseen, *rows)
 
-    sketchy = PairsFolder.open(data / "sketchy")
+    sketchy = PairsFolder.read(data / "sketchy")
     categories = split_categories(sketchy)
     table = table_of(
         sketchy, sketchy.pairs, sorted(sketchy.photo_category), cache / "sketchy.npz", PixelStore(sketchy, spec), encoder
@@ -60,7 +60,7 @@ def open_domains(data: Path, cache: Path, encoder: Encoder, meta: dict[str, Any]
     held = select(sketchy.pairs, categories=categories.validation)
     validation["categories"] = domains[-1], category_tasks(held, sketchy.photo_category, *rows)
 
-    chairs = PairsFolder.open(data / "chairv2")
+    chairs = PairsFolder.read(data / "chairv2")
     train_photos, held_photos = split_photos(chairs, CHAIRV2_VALIDATION_PHOTOS, "chairv2-photos")
     table = table_of(
         chairs, chairs.pairs, sorted(chairs.photo_category), cache / "chairv2.npz", PixelStore(chairs, spec), encoder

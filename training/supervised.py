@@ -66,7 +66,7 @@ def domain(store: PixelStore, pairs: tuple[Pair, ...], share: float, *, by_categ
 
 def open_domains(data: Path, spec: InputSpec) -> tuple[list[Domain], Callable[[Encoder, EmbeddingHead], dict[str, float]]]:
     """Training domains under `data` (chairv2, drawings32, sketchy) and the validation that goes with their splits."""
-    chairs, drawings, sketchy = (PairsFolder.open(data / name) for name in SHARES)
+    chairs, drawings, sketchy = (PairsFolder.read(data / name) for name in SHARES)
     chair_train, chair_validation = split_photos(chairs, CHAIRV2_VALIDATION_PHOTOS, "chairv2-photos")
     people, categories = split_drawings(drawings), split_categories(sketchy)
     objects = people.seen - people.outer

@@ -19,11 +19,11 @@ def rows(names: list[str]) -> dict[str, int]:
 
 
 def test_folder_reads_pairs_and_distractors(shapes: Path) -> None:
-    folder = PairsFolder.open(shapes)
+    folder = PairsFolder.read(shapes)
     assert len(folder.pairs) == 24
     assert len(folder.photo_category) == 14
     assert folder.photo_category["disc/6.png"] == "disc"
-    assert folder.users == ("ann", "bob")
+    assert folder.users == ["ann", "bob"]
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_folder_reads_pairs_and_distractors(shapes: Path) -> None:
 def test_bad_tables_name_the_remedy(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "pairs.csv").write_text(text)
     with pytest.raises(PairsFormatError, match=words):
-        PairsFolder.open(tmp_path)
+        PairsFolder.read(tmp_path)
 
 
 def test_splits_do_not_depend_on_what_else_is_there() -> None:
@@ -48,7 +48,7 @@ def test_splits_do_not_depend_on_what_else_is_there() -> None:
 
 
 def test_split_photos_moves_every_sketch_of_a_photo(shapes: Path) -> None:
-    folder = PairsFolder.open(shapes)
+    folder = PairsFolder.read(shapes)
     train, held = split_photos(folder, 4, "salt")
     assert len(held) == 4
     assert not train & held
@@ -57,7 +57,7 @@ def test_split_photos_moves_every_sketch_of_a_photo(shapes: Path) -> None:
 
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_episodes_keep_support_and_query_photos_apart(shapes: Path, k: int) -> None:
-    folder = PairsFolder.open(shapes)
+    folder = PairsFolder.read(shapes)
     tables = rows([pair.sketch for pair in folder.pairs]), rows(sorted(folder.photo_category))
     people = person_tasks(folder.pairs, sorted(folder.photo_category), *tables)
     categories = category_tasks(folder.pairs, folder.photo_category, *tables)
@@ -71,7 +71,7 @@ def test_episodes_keep_support_and_query_photos_apart(shapes: Path, k: int) -> N
 
 
 def test_episode_needs_two_photos(shapes: Path) -> None:
-    folder = PairsFolder.open(shapes)
+    folder = PairsFolder.read(shapes)
     tables = rows([pair.sketch for pair in folder.pairs]), rows(sorted(folder.photo_category))
     (task,) = category_tasks(select(folder.pairs, photos=frozenset({"disc/0.png"})), folder.photo_category, *tables)
     with pytest.raises(ValueError, match="needs two"):

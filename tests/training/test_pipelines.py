@@ -36,7 +36,7 @@ def rows(names: list[str]) -> dict[str, int]:
 def supervised_run(out: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch, *extra: str) -> Path:
     """Two more steps of supervised training on the shapes."""
     spec = InputSpec(size=SIZE)
-    folder = PairsFolder.open(shapes)
+    folder = PairsFolder.read(shapes)
 
     def open_domains(_data: Path, _spec: InputSpec) -> tuple[list[Any], Any]:
         domain = supervised.domain(PixelStore(folder, spec), folder.pairs, 1.0, by_category=True)
@@ -95,7 +95,7 @@ def test_resuming_gives_the_weights_of_an_unbroken_run(
 def meta_checkpoint(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
     """Two outer steps over people and categories of the shapes."""
     root = tmp_path_factory.mktemp("meta")
-    folder, spec = PairsFolder.open(shapes), InputSpec(size=SIZE)
+    folder, spec = PairsFolder.read(shapes), InputSpec(size=SIZE)
 
     def open_domains(_data: Path, cache: Path, encoder: Any, _meta: Any) -> Any:
         names = sorted(folder.photo_category)
@@ -132,7 +132,7 @@ def test_meta_training_moves_step_size_and_margin_network(meta_checkpoint: Path)
 
 def test_device_adapts_as_the_training_code_does(meta_checkpoint: Path, shapes: Path) -> None:
     """Same episode, same checkpoint: fgsbir_edge.adapt and training.meta give the same adapted similarities, hence ranks."""
-    folder, spec = PairsFolder.open(shapes), InputSpec(size=SIZE)
+    folder, spec = PairsFolder.read(shapes), InputSpec(size=SIZE)
     encoder, head_module, _ = load_model(meta_checkpoint)
     head = runtime_head(meta_checkpoint)
     names, keys = sorted(folder.photo_category), [pair.sketch for pair in folder.pairs]
@@ -172,7 +172,7 @@ def test_export_and_evaluate(meta_checkpoint: Path, shapes: Path, tmp_path: Path
     pytest.importorskip("onnxscript", reason="onnxscript is not installed")
     from export.bundle import export
 
-    report = export(meta_checkpoint, tmp_path / "bundle", "shapes", PairsFolder.open(shapes), {"data": "drawn shapes"})
+    report = export(meta_checkpoint, tmp_path / "bundle", "shapes", PairsFolder.read(shapes), {"data": "drawn shapes"})
     assert report["cosine_min"] > 0.999
     bundle = Bundle.load(tmp_path / "bundle")
     assert bundle.provenance["data"] == "drawn shapes"
