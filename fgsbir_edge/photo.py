@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgsbir_edge.errors import ImageTooLargeError, TruncatedImageError, UnreadableImageError
-from fgsbir_edge.formats._files import read_start
+from fgsbir_edge.reading import read_start
 from fgsbir_edge.trim import trimmed
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgsbir_edge.errors import SketchFormatError, SketchTooLargeError
-from fgsbir_edge.formats._files import MAX_BYTES, AnyPath, read_bytes
+from fgsbir_edge.formats._files import MAX_BYTES, read_bytes
+from fgsbir_edge.reading import AnyPath
 
 Array = NDArray[Any]
 

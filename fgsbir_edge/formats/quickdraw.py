@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from fgsbir_edge.errors import FgsbirError, ShapeError, SketchFormatError, SketchTooLargeError
 from fgsbir_edge.files import write_atomic
-from fgsbir_edge.formats._files import AnyPath, located, open_binary
+from fgsbir_edge.formats._files import located
+from fgsbir_edge.reading import AnyPath, open_binary
 from fgsbir_edge.sketch import MAX_POINTS, Sketch
 
 MAX_LINE_BYTES = 64 * 2**20

@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from fgsbir_edge.errors import ShapeError, SketchFormatError, SketchTooLargeError
 from fgsbir_edge.files import write_atomic
 from fgsbir_edge.formats._arrays import Array, read_npy, read_npz
-from fgsbir_edge.formats._files import AnyPath, located, read_bytes
+from fgsbir_edge.formats._files import located, read_bytes
+from fgsbir_edge.reading import AnyPath
 from fgsbir_edge.sketch import MAX_POINTS, Sketch
 
 FloatArray = NDArray[np.float64]

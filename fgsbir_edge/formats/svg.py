@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from fgsbir_edge.errors import NonFiniteError, SketchFormatError, SketchTooLargeError
 from fgsbir_edge.files import write_atomic
-from fgsbir_edge.formats._files import AnyPath, located, read_bytes
+from fgsbir_edge.formats._files import located, read_bytes
+from fgsbir_edge.reading import AnyPath
 from fgsbir_edge.sketch import CANVAS, MAX_POINTS, Sketch
 
 MAX_SVG_BYTES = 16 * 2**20
