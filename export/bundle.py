@@ -92,7 +92,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     notes = json.loads(arguments.notes.read_text(encoding="utf-8")) if arguments.notes else {}
     try:
-        report = export(arguments.checkpoint, arguments.out, arguments.name, PairsFolder.open(arguments.check), notes)
+        report = export(arguments.checkpoint, arguments.out, arguments.name, PairsFolder.read(arguments.check), notes)
     except FgsbirError as error:
         log.error("error: %s", error)
         return error.exit_code
