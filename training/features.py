@@ -5,6 +5,7 @@ Row 0 of an item is the clean image as a device sees it; further rows are augmen
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.data.folder import Pair, PairsFolder
+from training.data.folder import Pair
 from training.data.pixels import PixelStore
 from training.evaluation import encode_photos, encode_sketches, torch_encode
 from training.models.encoder import Encoder
+
+VERSIONS = 2  # of every image: clean, and one augmented
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,19 @@ def _augmented(store: PixelStore, encoder: Encoder, pairs: list[Pair], rng: np.r
     return np.concatenate(rows)
 
 
-def table_of(
-    folder: PairsFolder, pairs: tuple[Pair, ...], photos: list[str], cache: Path, store: PixelStore, encoder: Encoder
-) -> FeatureTable:
-    """The table at `cache`, computed there first if it is missing."""
-    if not cache.is_file():
-        compute(store, encoder, pairs, photos, versions=3, seed=0).save(cache)
-    return FeatureTable.load(cache)
+def pool_digest(encoder: Encoder) -> str:
+    """Hash of all that pooled features depend on in the network: everything below the projection."""
+    state = hashlib.sha256(repr(encoder.config).encode())
+    for name, tensor in sorted(encoder.state_dict().items()):
+        if not name.startswith("projection."):
+            state.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return state.hexdigest()[:16]
+
+
+def cached(store: PixelStore, encoder: Encoder, folder: Path) -> FeatureTable:
+    """Features of a whole dataset from `folder`, computed there first where this network's are missing."""
+    data = store.folder
+    path = folder / f"{data.root.name}-{store.spec.size}-{pool_digest(encoder)}.npz"
+    if not path.is_file():
+        compute(store, encoder, data.pairs, sorted(data.photo_category), versions=VERSIONS, seed=0).save(path)
+    return FeatureTable.load(path)

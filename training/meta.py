@@ -224,7 +224,9 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="python -m training.meta", description=__doc__)
     options.add_argument("--data", type=Path, required=True, help="folder that holds chairv2/, drawings32/ and sketchy/")
     options.add_argument("--checkpoint", type=Path, required=True, help="supervised checkpoint to start from")
-    options.add_argument("--cache", type=Path, required=True, help="folder for cached features (bound to the checkpoint)")
+    options.add_argument(
+        "--cache", type=Path, required=True, help="folder for cached features; those of another backbone are kept apart"
+    )
     options.add_argument("--out", type=Path, required=True, help="file to write, .safetensors")
     options.add_argument("--k", type=int, default=5)
     options.add_argument("--inner-steps", type=int, default=1)

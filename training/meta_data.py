@@ -13,7 +13,7 @@ from training.data.folder import PairsFolder
 from training.data.pixels import PixelStore
 from training.data.splits import CHAIRV2_VALIDATION_PHOTOS, select, split_categories, split_drawings, split_photos
 from training.episodes import Task, category_tasks, person_tasks
-from training.features import table_of
+from training.features import cached
 from training.models.encoder import Encoder
 
 
@@ -38,9 +38,7 @@ def open_domains(data: Path, cache: Path, encoder: Encoder, meta: dict[str, Any]
 
     drawings = PairsFolder.read(data / "drawings32")
     people = split_drawings(drawings)
-    table = table_of(
-        drawings, drawings.pairs, sorted(drawings.photo_category), cache / "drawings32.npz", PixelStore(drawings, spec), encoder
-    )
+    table = cached(PixelStore(drawings, spec), encoder, cache)
     rows = _rows(table.sketch_keys), _rows(table.photo_names)
     seen, unseen = sorted(people.seen), sorted(people.unseen)
     train = person_tasks(select(drawings.pairs, users=people.train, photos=people.seen), seen, *rows)
@@ -51,9 +49,7 @@ def open_domains(data: Path, cache: Path, encoder: Encoder, meta: dict[str, Any]
 
     sketchy = PairsFolder.read(data / "sketchy")
     categories = split_categories(sketchy)
-    table = table_of(
-        sketchy, sketchy.pairs, sorted(sketchy.photo_category), cache / "sketchy.npz", PixelStore(sketchy, spec), encoder
-    )
+    table = cached(PixelStore(sketchy, spec), encoder, cache)
     rows = _rows(table.sketch_keys), _rows(table.photo_names)
     outer = select(sketchy.pairs, categories=categories.outer | categories.backbone)
     domains.append(Domain(category_tasks(outer, sketchy.photo_category, *rows), 0.35, table.sketches, table.photos))
@@ -62,9 +58,7 @@ def open_domains(data: Path, cache: Path, encoder: Encoder, meta: dict[str, Any]
 
     chairs = PairsFolder.read(data / "chairv2")
     train_photos, held_photos = split_photos(chairs, CHAIRV2_VALIDATION_PHOTOS, "chairv2-photos")
-    table = table_of(
-        chairs, chairs.pairs, sorted(chairs.photo_category), cache / "chairv2.npz", PixelStore(chairs, spec), encoder
-    )
+    table = cached(PixelStore(chairs, spec), encoder, cache)
     rows = _rows(table.sketch_keys), _rows(table.photo_names)
     for photos, name in ((train_photos, ""), (held_photos, "chairs")):
         tasks = category_tasks(select(chairs.pairs, photos=photos), dict.fromkeys(photos, "chair"), *rows)
