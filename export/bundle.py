@@ -56,7 +56,9 @@ def parity(folder: PairsFolder, bundle: Bundle, checkpoint: Path) -> dict[str, A
     return {"cosine_min": min(cosines), "ranks_changed": int(np.sum(ranks[0] != ranks[1])), "pairs": len(pairs)}
 
 
-def export(checkpoint: Path, out: Path, name: str, check: PairsFolder, notes: dict[str, Any]) -> dict[str, Any]:
+def export(
+    checkpoint: Path, out: Path, name: str, check: PairsFolder, notes: dict[str, Any], *, half_weights: bool = True
+) -> dict[str, Any]:
     """Write the bundle and return its parity report.
 
     Raises:
@@ -67,7 +69,7 @@ def export(checkpoint: Path, out: Path, name: str, check: PairsFolder, notes: di
     encoder, _, meta = load_model(checkpoint)
     with tempfile.TemporaryDirectory() as scratch:
         onnx_file = Path(scratch) / "encoder.onnx"
-        export_encoder(encoder, onnx_file)
+        export_encoder(encoder, onnx_file, half_weights=half_weights)
         trial = Bundle(name, InputSpec.from_manifest(meta["input"]), onnx_file.read_bytes(), runtime_head(checkpoint), {})
     report = parity(check, trial, checkpoint)
     if report["cosine_min"] < COSINE_FLOOR:
@@ -87,12 +89,16 @@ def main() -> int:
     options.add_argument("--out", type=Path, required=True, help="bundle folder to write; an existing bundle there is replaced")
     options.add_argument("--name", required=True)
     options.add_argument("--check", type=Path, required=True, help="dataset folder whose first pairs prove parity")
+    options.add_argument(
+        "--float32", action="store_true", help="store weights as float32: twice the size, bit for bit the trained ones"
+    )
     options.add_argument("--notes", type=Path, help="JSON file that goes into the manifest's provenance: data, terms, figures")
     arguments = options.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     notes = json.loads(arguments.notes.read_text(encoding="utf-8")) if arguments.notes else {}
     try:
-        report = export(arguments.checkpoint, arguments.out, arguments.name, PairsFolder.read(arguments.check), notes)
+        check = PairsFolder.read(arguments.check)
+        report = export(arguments.checkpoint, arguments.out, arguments.name, check, notes, half_weights=not arguments.float32)
     except FgsbirError as error:
         log.error("error: %s", error)
         return error.exit_code

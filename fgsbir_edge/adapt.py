@@ -86,9 +86,10 @@ def adapt(
 ) -> AdaptResult:
     """Learn an adapter from k pairs: sketch_features [k, C] and photo_features [k, C], row i of both being pair i.
 
-    Several sketches may share a photo. ``negatives_features`` [n, C] are other photos, used with negatives "gallery", or when the
-    pairs alone give no triplet; ``candidates`` [N, C] are the photos that the guard ranks among (the gallery).
-    Raises NoPairsError, ShapeError, NonFiniteError, NativeMissingError; what the guard objects to is reported, not raised.
+    Several sketches may share a photo. ``negatives_features`` [n, C] are other photos, used with negatives "gallery" alone: where
+    the head was trained without, they pull every sketch towards the few photos shown. ``candidates`` [N, C] are the photos that
+    the guard ranks among (the gallery). Raises NoPairsError, ShapeError, NonFiniteError, NativeMissingError; what the guard
+    objects to is reported, not raised.
     """
     options = options or AdaptOptions()
     recipe = options.recipe(head)
@@ -101,8 +102,6 @@ def adapt(
     others = _rows(head, "negatives", negatives_features)
     support = Support.build(head, sketches, photos, others)
     everyone = range(support.pairs)
-    if not len(support.triplets(everyone, recipe.negatives)):
-        recipe = Recipe(recipe.side, "gallery", recipe.step_sizes, recipe.margin)  # the only other source of negatives
     solution = solve(head, support, everyone, recipe)
     adapted = time.perf_counter()
     report = GuardReport(None, None, 0, "not checked: switched off")
@@ -140,7 +139,10 @@ def _rows(head: Head, name: str, values: ArrayLike | None) -> Float32:
 
 def _verdict(solution: Solution | None, report: GuardReport, guard: bool) -> tuple[Reason, str]:
     if solution is None:
-        return "no-negatives", "base head kept: one photo has nothing to be told from; add pairs of other photos, or a gallery"
+        return (
+            "no-negatives",
+            "base head kept: one photo has nothing to be told from; add pairs of other photos, or take negatives 'gallery'",
+        )
     if not solution.finite or (guard and diverged(solution)):  # NaN never comes into force, guard or no guard
         first, last = solution.losses[0], solution.losses[-1]
         return "diverged", f"base head kept: the support loss went from {first:.3g} to {last:.3g} (limit x{DIVERGENCE_FACTOR})"

@@ -77,9 +77,11 @@ def test_without_negatives_the_base_head_stays(head: Head, photo_rows: list[int]
     assert result.adapter.rank == 0
 
 
-def test_one_pair_takes_the_gallery_s_negatives(head: Head) -> None:
+def test_one_pair_takes_the_gallery_s_negatives_only_when_asked(head: Head) -> None:
     sketches, photos, gallery = task(k=1)
-    result = adapt(head, sketches, photos, negatives_features=gallery, candidates=gallery)
+    assert adapt(head, sketches, photos, negatives_features=gallery).reason == "no-negatives"
+    options = AdaptOptions(negatives="gallery")
+    result = adapt(head, sketches, photos, negatives_features=gallery, candidates=gallery, options=options)
     assert (result.status, result.recipe.negatives) == ("adapted", "gallery")
     assert result.losses[-1] < result.losses[0]
     assert "needs 3 pairs" in result.guard.note

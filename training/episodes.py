@@ -26,11 +26,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Episode:
-    """Indices into a task: support [k] and query [Q], both positions in task.sketches."""
+    """Indices into a task, positions in task.sketches: support [k], query [Q] of other photos, shown [R] of the same photos.
+
+    `shown` are further sketches, by other people, of the photos in the support: empty where everything was drawn once.
+    """
 
     task: Task
     support: np.ndarray
     query: np.ndarray
+    shown: np.ndarray
 
 
 def person_tasks(
@@ -93,5 +97,7 @@ def draw(task: Task, k: int, rng: np.random.Generator, *, queries: int | None = 
             count += 1
     if len(chosen) < k:
         raise ValueError(f"task {task.name!r} has too few sketches for {k} support pairs and a query")
-    query = rng.permutation(np.flatnonzero(~np.isin(task.truth, photos[:count])))
-    return Episode(task, np.array(chosen), query if queries is None else query[:queries])
+    among_shown = np.isin(task.truth, photos[:count])
+    query = rng.permutation(np.flatnonzero(~among_shown))
+    shown = np.setdiff1d(np.flatnonzero(among_shown), chosen)
+    return Episode(task, np.array(chosen), query if queries is None else query[:queries], shown)

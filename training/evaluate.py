@@ -88,9 +88,10 @@ def adaptation(
 ) -> dict[str, Any]:
     """Acc@1/5 before and after adapting on k pairs, mean over tasks of the mean over draws.
 
-    `sketches` [S,C] and `photos` [P,C] are features.
+    "gain@1_interval" is a 95 % bootstrap interval over tasks (over the draws, where there is one task).
+    `sketches` [S,C] and `photos` [P,C] are features. "shown" are other people's sketches of the photos in the support.
     """
-    rows: dict[str, list[dict[str, float]]] = {}
+    rows: dict[str, list[dict[str, float]]] = defaultdict(list)
     for number, task in enumerate(tasks):
         gallery = photos[task.gallery]
         base = head.embed(gallery)
@@ -106,17 +107,30 @@ def adaptation(
                 candidates=gallery,
                 options=options,
             )
-            queries = sketches[task.sketches[episode.query]]
-            before = gallery_ranks(head.embed(queries), base, task.truth[episode.query])
-            moved = result.adapter.embed(head, queries, "sketch"), result.adapter.embed(head, gallery, "photo")
-            after = gallery_ranks(*moved, task.truth[episode.query])
-            entry = {f"{name}@{at}": accuracy(r, at) for name, r in (("before", before), ("after", after)) for at in (1, 5)}
-            rows.setdefault(task.name, []).append({**entry, "adapted": 100.0 * (result.status == "adapted")})
-    tables = {name: {key: float(np.mean([row[key] for row in entries])) for key in entries[0]} for name, entries in rows.items()}
-    gains = np.array([table["after@1"] - table["before@1"] for table in tables.values()])
-    mean = {key: round(float(np.mean([table[key] for table in tables.values()])), 2) for key in next(iter(tables.values()))}
+            moved = result.adapter.embed(head, gallery, "photo")
+            entry = {"adapted": 100.0 * (result.status == "adapted")}
+            for what, positions in (("", episode.query), ("shown ", episode.shown)):
+                if not len(positions):
+                    continue
+                queries, true = sketches[task.sketches[positions]], task.truth[positions]
+                before = gallery_ranks(head.embed(queries), base, true)
+                after = gallery_ranks(result.adapter.embed(head, queries, "sketch"), moved, true)
+                entry |= {
+                    f"{what}{when}@{at}": accuracy(r, at) for when, r in (("before", before), ("after", after)) for at in (1, 5)
+                }
+            rows[task.name].append(entry)
+    tables = {name: _mean(entries) for name, entries in rows.items()}
+    mean = {key: round(value, 2) for key, value in _mean(list(tables.values())).items()}
+    units = tables.values() if len(tables) > 1 else next(iter(rows.values()))  # one task: its draws
+    gains = np.array([table["after@1"] - table["before@1"] for table in units])
     interval = [round(value, 2) for value in bootstrap_interval(gains)]
     return {"tasks": len(tables), "k": k, "draws": draws, **mean, "gain@1_interval": interval, "by_task": tables}
+
+
+def _mean(entries: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of every figure over the entries that have it: where everything was drawn once, no photo shown is drawn anew."""
+    keys = dict.fromkeys(key for entry in entries for key in entry)
+    return {key: float(np.mean([entry[key] for entry in entries if key in entry])) for key in keys}
 
 
 def protocol_tasks(folder: PairsFolder, protocol: str, k: int) -> list[Task]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from fgsbir_edge.preprocess import InputSpec
 from training.data.folder import PairsFolder
@@ -27,6 +28,22 @@ class Domain:
     photos: np.ndarray
 
 
+ROWS_PER_DOMAIN = 600  # of sketches and of photos, so that no dataset outweighs another
+
+
+def training_rows(domains: list[Domain]) -> torch.Tensor:
+    """Pooled features [N,R] float32 of clean training sketches and photos, equally many of every domain."""
+    rng, rows = np.random.default_rng(0), []
+    for domain in domains:
+        for table, used in (
+            (domain.sketches, [task.sketches for task in domain.tasks]),
+            (domain.photos, [task.gallery for task in domain.tasks]),
+        ):
+            indices = np.unique(np.concatenate(used))
+            rows.append(table[rng.permutation(indices)[:ROWS_PER_DOMAIN], 0])
+    return torch.from_numpy(np.concatenate(rows)).float()
+
+
 Validation = dict[str, tuple[Domain, list[Task]]]
 
 
@@ -45,6 +62,8 @@ def open_domains(data: Path, cache: Path, encoder: Encoder, meta: dict[str, Any]
     domains.append(Domain(train, 0.5, table.sketches, table.photos))
     held = select(drawings.pairs, users=people.validation)
     validation["people, 32 objects"] = domains[-1], person_tasks(held, sorted(drawings.photo_category), *rows)
+    known = select(drawings.pairs, users=people.train, photos=people.unseen)
+    validation["training people, unseen objects"] = domains[-1], person_tasks(known, unseen, *rows)
     validation["people, unseen objects"] = domains[-1], person_tasks(select(held, photos=people.unseen), unseen, *rows)
 
     sketchy = PairsFolder.read(data / "sketchy")

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from fgsbir_edge.preprocess import InputSpec
-from training.checkpoint import load_model, load_training_state, save_model, save_training_state
+from training.checkpoint import load_model, load_training_state, read_meta, save_model, save_training_state
 from training.data.folder import Pair, PairsFolder
 from training.data.pixels import PixelStore
 from training.data.splits import CHAIRV2_VALIDATION_PHOTOS, select, split_categories, split_drawings, split_photos
@@ -103,6 +103,11 @@ def open_domains(data: Path, spec: InputSpec) -> tuple[list[Domain], Callable[[E
     return domains, validate
 
 
+def overall(figures: dict[str, float]) -> float:
+    """What the kept step is chosen by: the mean over photos, objects and categories that training never saw."""
+    return float(np.mean([figures["chairv2"], figures["drawings32_unseen"], figures["sketchy"]]))
+
+
 def learning_rate(step: int, steps: int, warmup: int = 100) -> float:
     """Factor of the base rate: linear warm-up, then half a cosine to 2 %."""
     if step < warmup:
@@ -151,7 +156,8 @@ def train(arguments: argparse.Namespace) -> None:
     else:
         log.info("before training: %s", json.dumps(validate(encoder.eval(), head)))
     shares = np.array([item.share for item in domains]) / sum(item.share for item in domains)
-    best, started, running = -1.0, time.monotonic(), 0.0
+    best = overall(read_meta(out / "best.safetensors")["validation"]) if first else -1.0
+    started, running = time.monotonic(), 0.0
     with (out / "log.jsonl").open("a", encoding="utf-8") as journal:
         for step in range(first, arguments.steps):
             rng = np.random.default_rng([arguments.seed, 1, step])
@@ -181,11 +187,10 @@ def train(arguments: argparse.Namespace) -> None:
                 log.info("step %d validation Acc@1 %s", done, json.dumps(figures))
                 meta = {"step": done, "seed": arguments.seed, "validation": figures, "input": spec.to_manifest()}
                 save_model(out / "last.safetensors", encoder, head, meta)
-                save_training_state(out / "state.safetensors", optimizer, done)
-                score = float(np.mean([figures["chairv2"], figures["drawings32_unseen"], figures["sketchy"]]))
-                if score > best:
-                    best = score
+                if overall(figures) > best:
+                    best = overall(figures)
                     save_model(out / "best.safetensors", encoder, head, meta)
+                save_training_state(out / "state.safetensors", optimizer, done)  # last: it says that the others are there
 
 
 def parser() -> argparse.ArgumentParser:

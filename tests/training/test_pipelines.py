@@ -137,13 +137,14 @@ def test_device_adapts_as_the_training_code_does(meta_checkpoint: Path, shapes: 
     head = runtime_head(meta_checkpoint)
     names, keys = sorted(folder.photo_category), [pair.sketch for pair in folder.pairs]
     pooled = torch_encode(encoder, pooled=True)
-    domain = meta_data.Domain(
+    pooled_domain = meta_data.Domain(
         person_tasks(folder.pairs, names, rows(keys), rows(names)),
         1.0,
         encode_sketches(folder, keys, pooled, spec)[:, None],
         encode_photos(folder, names, pooled, spec)[:, None],
     )
-    model = meta.MetaModel(encoder.projection, head_module.linear, meta.MetaConfig(k=3))
+    domain = meta.projected(pooled_domain, encoder)
+    model = meta.MetaModel(head_module.linear, meta.MetaConfig(k=3))
     assert model.margin_net is not None
     assert head.margin_net is not None
     with torch.no_grad():
@@ -156,8 +157,8 @@ def test_device_adapts_as_the_training_code_does(meta_checkpoint: Path, shapes: 
         support = meta.support_of(model, domain, [episode], 0, np.random.default_rng(0))
         learned = model.adapt(support, second_order=False)
         scores, _ = meta.episode_scores(model, domain, episode, support, learned, (episode.query, 0))
-        sketches = model.features(torch.from_numpy(domain.sketches[task.sketches, 0])).numpy()
-        photos = model.features(torch.from_numpy(domain.photos[task.gallery, 0])).numpy()
+        sketches = model.features(domain.sketches[task.sketches, 0]).numpy()
+        photos = model.features(domain.photos[task.gallery, 0]).numpy()
     result = adapt(head, sketches[episode.support], photos[task.truth[episode.support]], options=AdaptOptions(guard=False))
     assert result.status == "adapted"
     device = result.adapter.embed(head, sketches[episode.query], "sketch") @ result.adapter.embed(head, photos, "photo").T
@@ -172,8 +173,10 @@ def test_export_and_evaluate(meta_checkpoint: Path, shapes: Path, tmp_path: Path
     pytest.importorskip("onnxscript", reason="onnxscript is not installed")
     from export.bundle import export
 
-    report = export(meta_checkpoint, tmp_path / "bundle", "shapes", PairsFolder.read(shapes), {"data": "drawn shapes"})
-    assert report["cosine_min"] > 0.999
+    report = export(
+        meta_checkpoint, tmp_path / "bundle", "shapes", PairsFolder.read(shapes), {"data": "drawn shapes"}, half_weights=False
+    )
+    assert report["cosine_min"] > 0.9999
     bundle = Bundle.load(tmp_path / "bundle")
     assert bundle.provenance["data"] == "drawn shapes"
     assert str(Path.cwd()).encode() not in bundle.encoder  # the exporter likes to record where it ran
@@ -191,3 +194,25 @@ def test_export_and_evaluate(meta_checkpoint: Path, shapes: Path, tmp_path: Path
     assert plain["acc@5"] == pytest.approx(plain_torch["acc@5"], abs=100 / 24 + 0.01)
     assert people["tasks"] == 2
     assert set(people["by_task"]) == {"ann", "bob"}
+
+
+@pytest.mark.slow
+def test_half_weights_halve_the_file_and_fold_away(tmp_path: Path) -> None:
+    """float16 on disk, float32 in use: the file is about half as large and the session runs without a Cast on its weights."""
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    import onnxruntime
+
+    from export.onnx_encoder import export_encoder
+    from training.models.encoder import Encoder, EncoderConfig
+
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig(size=SIZE, features=16, embedding=8))
+    for name, half in (("full.onnx", False), ("half.onnx", True)):
+        export_encoder(encoder, tmp_path / name, half_weights=half)
+    assert (tmp_path / "half.onnx").stat().st_size < 0.6 * (tmp_path / "full.onnx").stat().st_size
+    pixels = np.random.default_rng(0).normal(size=(3, 3, SIZE, SIZE)).astype(np.float32)
+    full, half_ = (
+        onnxruntime.InferenceSession(tmp_path / name).run(None, {"image": pixels})[0] for name in ("full.onnx", "half.onnx")
+    )
+    np.testing.assert_allclose(half_, full, atol=5e-3)
+    assert half_.dtype == np.float32

@@ -94,20 +94,23 @@ class EmbeddingHead(nn.Module):
         return F.normalize(self.linear(features), dim=1)
 
 
+WHITENING = 0.25  # between principal components as they are (0) and fully whitened ones (1)
+
+
 @torch.no_grad()
 def initialise_by_pca(encoder: Encoder, head: EmbeddingHead, pooled: Tensor) -> None:
-    """Start the projection as whitened principal components of pooled training features [N,R], the head as its leading rows.
+    """Set the projection to principal components of pooled training features [N,R], the head to its leading rows.
 
-    Training then begins at the frozen backbone's retrieval figures instead of at chance.
+    Components are divided by their singular value to the power WHITENING. Before training this starts the model at the frozen
+    backbone's retrieval figures; after training it undoes what the projection has learned by heart and the backbone has not.
     """
     features, embedding = encoder.config.features, encoder.config.embedding
     mean = pooled.mean(0)
     _, singular, components = torch.linalg.svd(pooled - mean, full_matrices=False)
     rank = min(features, components.shape[0])
-    # square-root whitening: full whitening would lift the noise of trailing components to the level of the leading ones
-    scale = singular[:rank].clamp_min(singular[0] * 1e-4).rsqrt()
+    scale = (singular[:rank] / singular[0]).clamp_min(1e-4) ** -WHITENING
     projection = torch.zeros_like(encoder.projection.weight)
-    projection[:rank] = components[:rank] * (scale / scale[0]).unsqueeze(1)
+    projection[:rank] = components[:rank] * scale.unsqueeze(1)
     norm = ((pooled - mean) @ projection.T).norm(dim=1).mean()
     encoder.projection.weight.copy_(projection / norm)
     encoder.projection.bias.copy_(-(projection / norm) @ mean)

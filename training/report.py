@@ -1,0 +1,125 @@
+"""Figures of a model on this project's own splits: ``python -m training.report --model BUNDLE --data DATA --out
+docs/results.json``.
+
+DATA holds chairv2/, drawings32/, sketchy/ and, where there is one, shoev1/. Nothing reported here trained the model or chose
+it, save the chairv2 validation photos, which chose the step of supervised training that was kept. Adaptation runs through the
+device's own code, with the guard and without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgsbir_edge.adapt import AdaptOptions
+from fgsbir_edge.head import Head
+from fgsbir_edge.preprocess import InputSpec
+from training.data.folder import Pair, PairsFolder
+from training.data.splits import CHAIRV2_VALIDATION_PHOTOS, select, split_categories, split_drawings, split_photos
+from training.episodes import Task, category_tasks, person_tasks
+from training.evaluate import adaptation, figures_of, open_model
+from training.evaluation import Encode, encode_photos, encode_sketches, pair_ranks
+
+DRAWS = 10
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Features of some pairs and of the photos they are searched among."""
+
+    folder: PairsFolder
+    pairs: tuple[Pair, ...]
+    names: list[str]
+    sketches: np.ndarray  # [pairs, C]
+    photos: np.ndarray  # [names, C]
+
+    @classmethod
+    def of(cls, folder: PairsFolder, pairs: tuple[Pair, ...], names: list[str], encode: Encode, spec: InputSpec) -> Encoded:
+        keys = [pair.sketch for pair in pairs]
+        return cls(folder, pairs, names, encode_sketches(folder, keys, encode, spec), encode_photos(folder, names, encode, spec))
+
+    @property
+    def rows(self) -> tuple[dict[str, int], dict[str, int]]:
+        return {pair.sketch: row for row, pair in enumerate(self.pairs)}, {name: row for row, name in enumerate(self.names)}
+
+    def retrieval(self, head: Head, *, per_category: bool = False) -> dict[str, Any]:
+        photos = dict(zip(self.names, head.embed(self.photos), strict=True))
+        ranks = pair_ranks(self.folder, self.pairs, head.embed(self.sketches), photos, per_category=per_category)
+        return figures_of(ranks, len(self.names))
+
+    def adapted(self, head: Head, tasks: list[Task], k: int) -> dict[str, Any]:
+        """Before and after, with the guard ("guarded") and without ("plain")."""
+        result = {}
+        for name, guard in (("guarded", True), ("plain", False)):
+            table = adaptation(
+                self.sketches, self.photos, head, tasks, k=k, draws=DRAWS, options=AdaptOptions(guard=guard), seed=0
+            )
+            result[name] = {key: value for key, value in table.items() if key != "by_task"}
+        return result
+
+
+def people(encoded: Encoded, head: Head, users: frozenset[str], photos: frozenset[str] | None, k: int) -> dict[str, Any]:
+    """Adaptation to people, their gallery being `photos` (None: all)."""
+    gallery = sorted(encoded.names if photos is None else photos)
+    return encoded.adapted(head, person_tasks(select(encoded.pairs, users=users, photos=photos), gallery, *encoded.rows), k)
+
+
+def report(model: Path, data: Path, threads: int) -> dict[str, Any]:
+    encode, head, spec = open_model(model, threads)
+    result: dict[str, Any] = {"model": model.name, "head": head.digest, "draws": DRAWS}
+
+    chairs = PairsFolder.read(data / "chairv2")
+    _, held = split_photos(chairs, CHAIRV2_VALIDATION_PHOTOS, "chairv2-photos")
+    encoded = Encoded.of(chairs, select(chairs.pairs, photos=held), sorted(held), encode, spec)
+    result["chairv2 validation photos"] = encoded.retrieval(head)
+
+    drawings = PairsFolder.read(data / "drawings32")
+    split = split_drawings(drawings)
+    kept_out = select(drawings.pairs, users=split.test | split.demo)
+    encoded = Encoded.of(drawings, kept_out, sorted(drawings.photo_category), encode, spec)
+    for name, users in (("20 people", split.test), ("demo people", split.demo)):
+        result[f"drawings32 {name}, 32 objects"] = people(encoded, head, users, None, 5)
+        result[f"drawings32 {name}, 16 objects never seen"] = people(encoded, head, users, split.unseen, 5)
+
+    sketchy = PairsFolder.read(data / "sketchy")
+    pairs = select(sketchy.pairs, categories=split_categories(sketchy).test)
+    touched = {pair.category for pair in pairs}
+    names = sorted(name for name, category in sketchy.photo_category.items() if category in touched)
+    encoded = Encoded.of(sketchy, pairs, names, encode, spec)
+    tasks = category_tasks(pairs, {name: sketchy.photo_category[name] for name in names}, *encoded.rows)
+    result["sketchy 12 categories never seen"] = {"retrieval": encoded.retrieval(head, per_category=True)}
+    for k in (1, 5, 10):
+        result["sketchy 12 categories never seen"][f"k={k}"] = encoded.adapted(head, tasks, k)
+
+    if (data / "shoev1").is_dir():
+        shoes = PairsFolder.read(data / "shoev1")
+        names = sorted(shoes.photo_category)
+        retrieval = Encoded.of(shoes, shoes.pairs, names, encode, spec).retrieval(head)
+        result["shoev1, a category never seen"] = {"retrieval": retrieval}
+        shoes = PairsFolder.read(data / "shoev1", "pairs_extra.csv")  # three sketches a photo
+        encoded = Encoded.of(shoes, shoes.pairs, names, encode, spec)
+        tasks = category_tasks(shoes.pairs, shoes.photo_category, *encoded.rows)
+        for k in (5, 10):
+            result["shoev1, a category never seen"][f"k={k}"] = encoded.adapted(head, tasks, k)
+    return result
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(prog="python -m training.report", description=__doc__)
+    options.add_argument("--model", type=Path, required=True)
+    options.add_argument("--data", type=Path, required=True)
+    options.add_argument("--out", type=Path, required=True)
+    options.add_argument("--threads", type=int, default=2)
+    arguments = options.parse_args()
+    result = report(arguments.model, arguments.data, arguments.threads)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
