@@ -53,12 +53,15 @@ class Encoded:
         return figures_of(ranks, len(self.names))
 
     def adapted(self, head: Head, tasks: list[Task], k: int) -> dict[str, Any]:
-        """Before and after, with the guard ("guarded") and without ("plain")."""
+        """Before and after: as shipped ("guarded"), without the guard, and with the gallery's other photos as negatives too."""
         result = {}
-        for name, guard in (("guarded", True), ("plain", False)):
-            table = adaptation(
-                self.sketches, self.photos, head, tasks, k=k, draws=DRAWS, options=AdaptOptions(guard=guard), seed=0
-            )
+        recipes = {
+            "guarded": AdaptOptions(),
+            "plain": AdaptOptions(guard=False),
+            "gallery negatives": AdaptOptions(negatives="gallery"),
+        }
+        for name, options in recipes.items():
+            table = adaptation(self.sketches, self.photos, head, tasks, k=k, draws=DRAWS, options=options, seed=0)
             result[name] = {key: value for key, value in table.items() if key != "by_task"}
         return result
 
