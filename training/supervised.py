@@ -132,14 +132,14 @@ def train(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     domains, validate = open_domains(arguments.data, spec)
-    encoder = Encoder(EncoderConfig(arguments.size, arguments.features, arguments.embedding))
+    encoder = Encoder(EncoderConfig(arguments.size, arguments.features, arguments.embedding, dropout=arguments.dropout))
     head = EmbeddingHead(arguments.features, arguments.embedding)
     if arguments.weights is not None:
         encoder.backbone.load_folded(arguments.weights)
     encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     initialise_by_pca(encoder, head, pooled_sample(encoder, domains, np.random.default_rng([arguments.seed, 0])))
     groups = [
-        {"params": list(encoder.backbone.parameters()), "base": arguments.rate * 0.25},
+        {"params": list(encoder.backbone.parameters()), "base": arguments.rate * arguments.backbone_rate},
         {
             "params": [*encoder.attention.parameters(), *encoder.projection.parameters(), *head.parameters()],
             "base": arguments.rate,
@@ -161,6 +161,7 @@ def train(arguments: argparse.Namespace) -> None:
     with (out / "log.jsonl").open("a", encoding="utf-8") as journal:
         for step in range(first, arguments.steps):
             rng = np.random.default_rng([arguments.seed, 1, step])
+            torch.manual_seed(int(rng.integers(2**62)))  # for dropout; a function of the step, so that resuming repeats it
             for group in optimizer.param_groups:
                 group["lr"] = group["base"] * learning_rate(step, arguments.steps)
             source = domains[int(rng.choice(len(domains), p=shares))]
@@ -203,9 +204,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--embedding", type=int, default=128, help="embedding width D")
     options.add_argument("--steps", type=int, default=2000)
     options.add_argument("--every", type=int, default=200, help="steps between validations and checkpoints")
-    options.add_argument(
-        "--rate", type=float, default=4e-4, help="AdamW rate of the new layers; the backbone learns at a quarter of it"
-    )
+    options.add_argument("--rate", type=float, default=4e-4, help="AdamW rate of the new layers")
+    options.add_argument("--backbone-rate", type=float, default=0.25, help="the backbone's rate as a share of it")
+    options.add_argument("--dropout", type=float, default=0.0, help="of pooled features")
     options.add_argument("--temperature", type=float, default=0.07)
     options.add_argument("--bf16", action="store_true", help="bfloat16 convolutions (fast on processors with AVX512-BF16)")
     options.add_argument("--threads", type=int, default=2)

@@ -24,6 +24,7 @@ class EncoderConfig:
     features: int = 512
     embedding: int = 128
     grids: tuple[int, int] = (5, 3)  # pooled cells a side at stride 16 and stride 32
+    dropout: float = 0.0  # of pooled features in training: the projection has more weights than there are pairs to learn from
 
     def __post_init__(self) -> None:
         smallest = max(16 * self.grids[0], 32 * self.grids[1])
@@ -69,6 +70,7 @@ class Encoder(nn.Module):
         self.backbone = MobileNetV2()
         self.attention = nn.ModuleList(SpatialAttention(channels) for channels in self.backbone.channels)
         self.pooled = sum(channels * grid * grid for channels, grid in zip(self.backbone.channels, config.grids, strict=True))
+        self.dropout = nn.Dropout(config.dropout)
         self.projection = nn.Linear(self.pooled, config.features)
 
     def pool(self, x: Tensor) -> Tensor:
@@ -80,7 +82,7 @@ class Encoder(nn.Module):
         return torch.cat(parts, dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(self.projection(self.pool(x)), dim=1)
+        return F.normalize(self.projection(self.dropout(self.pool(x))), dim=1)
 
 
 class EmbeddingHead(nn.Module):
