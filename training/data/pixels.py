@@ -41,7 +41,9 @@ class PixelStore:
     def sketch(self, key: str) -> np.ndarray | Sketch:
         if key not in self.sketches:
             item = self.folder.sketch(key)
-            self.sketches[key] = item.centred() if isinstance(item, Sketch) else drawing_pixels(item, self.side, line_width=MARGIN * self.spec.line_width)
+            width = MARGIN * self.spec.line_width
+            ink = item.centred() if isinstance(item, Sketch) else drawing_pixels(item, self.side, line_width=width)
+            self.sketches[key] = ink
         return self.sketches[key]
 
     def batch(self, pairs: list[Pair], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
