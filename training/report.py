@@ -1,8 +1,8 @@
 """Figures of a model on this project's own splits.
 
-``python -m training.report --model BUNDLE --data DATA --out docs/results/NAME.json``. DATA holds chairv2/, drawings32/, sketchy/
-and, where there is one, shoev1/. Nothing reported here trained the model; the chairv2 validation photos chose the step of supervised
-training that was kept. Adaptation runs through the device's own code, with the guard and without it.
+``python -m training.report --model BUNDLE --data DATA --out docs/results/NAME.json``. DATA holds chairv2/, drawings32/,
+sketchy/ and, where there is one, shoev1/. Nothing reported here trained the model; the chairv2 validation photos chose the
+step of supervised training that was kept. Adaptation runs through the device's own code, with the guard and without it.
 """
 
 from __future__ import annotations
