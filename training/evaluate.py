@@ -9,7 +9,6 @@ or category adapt the head through the device's own code, guard included; the sk
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -19,7 +18,9 @@ import numpy as np
 
 from fgsbir_edge.adapt import AdaptOptions, adapt
 from fgsbir_edge.bundle import Bundle
+from fgsbir_edge.console import put_json, run
 from fgsbir_edge.encoder.onnx import OnnxEncoder
+from fgsbir_edge.errors import BundleMissingFileError
 from fgsbir_edge.head import Head
 from fgsbir_edge.preprocess import InputSpec
 from training.data.folder import PairsFolder
@@ -30,6 +31,8 @@ from training.metrics import accuracy, bootstrap_interval, gallery_ranks
 
 def open_model(path: Path, threads: int) -> tuple[Encode, Head, InputSpec]:
     """Features of a bundle (through ONNX Runtime) or of a checkpoint (through PyTorch), its head and its input."""
+    if not path.exists():
+        raise BundleMissingFileError(f"{path}: neither a bundle folder nor a checkpoint; check --model")
     if path.is_dir():
         bundle = Bundle.load(path)
         return OnnxEncoder(bundle, threads=threads).encode, bundle.head, bundle.input
@@ -159,6 +162,11 @@ def main() -> int:
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--seed", type=int, default=0)
     arguments = options.parse_args()
+    return run(lambda: evaluate(arguments))
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Measure and print one JSON object."""
     folder = PairsFolder.read(arguments.data, arguments.pairs)
     encode, head, spec = open_model(arguments.model, arguments.threads)
     if arguments.protocol is None:
@@ -174,8 +182,7 @@ def main() -> int:
             options=AdaptOptions(side=arguments.side, negatives=arguments.negatives, guard=not arguments.no_guard),
             seed=arguments.seed,
         )
-    json.dump({"model": arguments.model.name, "data": arguments.data.name, **result}, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    put_json({"model": arguments.model.name, "data": arguments.data.name, **result})
     return 0
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fgsbir_edge.console import run
 from training.checkpoint import load_model, save_tensors
 from training.episodes import Episode, Task, draw
 from training.inner_loop import Support, adapt, adapted_outputs, triplet_distances
@@ -173,7 +175,7 @@ def evaluate(model: MetaModel, domain: Domain, tasks: list[Task], k: int, draws:
     return {name: round(float(np.mean(values)), 2) for name, values in figures.items()}
 
 
-def train(arguments: argparse.Namespace) -> None:
+def train(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     config = MetaConfig(
@@ -280,4 +282,5 @@ def parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    train(parser().parse_args())
+    given = parser().parse_args()
+    sys.exit(run(lambda: train(given)))

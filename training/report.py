@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from fgsbir_edge.adapt import AdaptOptions
+from fgsbir_edge.console import run
+from fgsbir_edge.files import write_atomic
 from fgsbir_edge.head import Head
 from fgsbir_edge.preprocess import InputSpec
 from training.data.folder import Pair, PairsFolder
@@ -111,17 +114,23 @@ def report(model: Path, data: Path, threads: int) -> dict[str, Any]:
     return result
 
 
-def main() -> None:
+def write(arguments: argparse.Namespace) -> int:
+    """Measure and write the JSON file, whole or not at all."""
+    result = report(arguments.model, arguments.data, arguments.threads)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(arguments.out, (json.dumps(result, indent=2) + "\n").encode())
+    return 0
+
+
+def main() -> int:
     options = argparse.ArgumentParser(prog="python -m training.report", description=__doc__)
     options.add_argument("--model", type=Path, required=True)
     options.add_argument("--data", type=Path, required=True)
     options.add_argument("--out", type=Path, required=True)
     options.add_argument("--threads", type=int, default=2)
     arguments = options.parse_args()
-    result = report(arguments.model, arguments.data, arguments.threads)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return run(lambda: write(arguments))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

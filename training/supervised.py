@@ -11,6 +11,7 @@ import argparse
 import json
 import logging
 import math
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fgsbir_edge.console import run
 from fgsbir_edge.preprocess import InputSpec
 from training.checkpoint import load_model, load_training_state, read_meta, save_model, save_training_state
 from training.data.folder import Pair, PairsFolder
@@ -125,7 +127,7 @@ def pooled_sample(encoder: Encoder, domains: list[Domain], rng: np.random.Genera
     return torch.cat(rows)
 
 
-def train(arguments: argparse.Namespace) -> None:
+def train(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     spec = InputSpec(size=arguments.size)
@@ -192,6 +194,7 @@ def train(arguments: argparse.Namespace) -> None:
                     best = overall(figures)
                     save_model(out / "best.safetensors", encoder, head, meta)
                 save_training_state(out / "state.safetensors", optimizer, done)  # last: it says that the others are there
+    return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -216,4 +219,5 @@ def parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    train(parser().parse_args())
+    given = parser().parse_args()
+    sys.exit(run(lambda: train(given)))
