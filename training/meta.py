@@ -235,6 +235,7 @@ def train(arguments: argparse.Namespace) -> int:
     save_tensors(
         arguments.out, tensors, {**meta, "adaptation": settings, "meta_validation": figures, "meta_steps": arguments.steps}
     )
+    return 0
 
 
 def projected(domain: Domain, encoder: Encoder) -> Domain:

@@ -131,9 +131,9 @@ def train(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     spec = InputSpec(size=arguments.size)
+    domains, validate = open_domains(arguments.data, spec)
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    domains, validate = open_domains(arguments.data, spec)
     encoder = Encoder(EncoderConfig(arguments.size, arguments.features, arguments.embedding, dropout=arguments.dropout))
     head = EmbeddingHead(arguments.features, arguments.embedding)
     if arguments.weights is not None:
