@@ -28,7 +28,7 @@ class Task:
 class Episode:
     """Indices into a task, positions in task.sketches: support [k], query [Q] of other photos, shown [R] of the same photos.
 
-    `shown` are further sketches, by other people, of the photos in the support: empty where everything was drawn once.
+    `shown` are further sketches of the photos in the support, whoever drew them: empty where everything was drawn once.
     """
 
     task: Task

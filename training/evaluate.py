@@ -92,7 +92,7 @@ def adaptation(
     """Acc@1/5 before and after adapting on k pairs, mean over tasks of the mean over draws.
 
     "gain@1_interval" is a 95 % bootstrap interval over tasks (over the draws, where there is one task).
-    `sketches` [S,C] and `photos` [P,C] are features. "shown" are other people's sketches of the photos in the support.
+    `sketches` [S,C] and `photos` [P,C] are features. "shown" are further sketches of the photos in the support.
     """
     rows: dict[str, list[dict[str, float]]] = defaultdict(list)
     for number, task in enumerate(tasks):

@@ -154,7 +154,7 @@ def outer_loss(model: MetaModel, domain: Domain, episodes: list[Episode], rng: n
 def evaluate(model: MetaModel, domain: Domain, tasks: list[Task], k: int, draws: int, seed: int = 0) -> dict[str, float]:
     """Acc@1/5 before and after adaptation, mean over tasks and draws, without a guard.
 
-    "shown" are further sketches of the photos in the support, by other people, where there are any.
+    "shown" are further sketches of the photos in the support, where there are any.
     """
     figures: dict[str, list[float]] = defaultdict(list)
     for number, task in enumerate(tasks):
