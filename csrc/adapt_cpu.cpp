@@ -6,27 +6,20 @@
 #include <string>
 #include <vector>
 
+#include "parallel.h"
+
 namespace fgsbir {
 namespace {
 
-void require(bool condition, const std::string& message) {
-    if (!condition) throw std::invalid_argument("adapt: " + message);
-}
-
+// One task as the loop sees it.
 template <typename Real>
-void check(const AdaptProblem<Real>& p) {
-    require(p.items >= 1 && p.width >= 1, "outputs are [" + std::to_string(p.items) + ", " + std::to_string(p.width) +
-                                              "], expected at least one item and one dimension");
-    require(p.num_triplets >= 1, "no triplets; give at least one (anchor, positive, negative)");
-    require(p.num_steps >= 0, "the number of steps is negative");
-    require(p.sharpness >= Real{0} && std::isfinite(p.sharpness),
-            "sharpness is " + std::to_string(p.sharpness) + ", expected 0 (hinge) or a positive number");
-    for (std::int64_t i = 0; i < 3 * p.num_triplets; ++i) {
-        require(p.triplets[i] >= 0 && p.triplets[i] < p.items,
-                "triplets[" + std::to_string(i / 3) + "] names item " + std::to_string(p.triplets[i]) + ", but there are " +
-                    std::to_string(p.items));
-    }
-}
+struct Problem {
+    const Real *outputs, *gram;    // [m, D], [m, m]
+    const std::int32_t* triplets;  // [t, 3]
+    const std::uint8_t* moves;     // [m]
+    std::int64_t items, width, num_triplets;
+    Real margin, sharpness, momentum;
+};
 
 // Eight running sums let the compiler use vector registers without reordering anything from run to run.
 template <typename Real>
@@ -55,14 +48,25 @@ Real at_least(Real value, Real floor) {
 template <typename Real>
 class Loop {
   public:
-    Loop(const AdaptProblem<Real>& problem, Real* outputs)
+    Loop(const Problem<Real>& problem, Real* outputs)
         : p_(problem),
           outputs_(outputs),
           unit_(size(p_.items * p_.width)),
           gradient_(size(p_.items * p_.width)),
+          velocity_(size(p_.items * p_.width)),
           norm_(size(p_.items)),
           to_positive_(size(p_.width)),
           to_negative_(size(p_.width)) {}
+
+    // [t] the two distances of every triplet at the present outputs.
+    void distances(std::vector<double>& positive, std::vector<double>& negative) {
+        normalise();
+        for (std::int64_t t = 0; t < p_.num_triplets; ++t) {
+            const Sides sides = measure(p_.triplets + 3 * t);
+            positive.push_back(static_cast<double>(sides.positive));
+            negative.push_back(static_cast<double>(sides.negative));
+        }
+    }
 
     // L at the present outputs.
     double loss() {
@@ -103,15 +107,16 @@ class Loop {
         return sum / static_cast<double>(p_.num_triplets);
     }
 
-    // U -= alpha gram G, A -= alpha G.
+    // V = momentum V + G, U -= alpha gram V, A -= alpha V.
     void step(Real alpha, Real* coefficients) {
+        for (std::size_t i = 0; i < velocity_.size(); ++i) velocity_[i] = p_.momentum * velocity_[i] + gradient_[i];
         for (std::int64_t i = 0; i < p_.items; ++i) {
             if (!p_.moves[i]) continue;
             Real* u = outputs_ + i * p_.width;
             for (std::int64_t j = 0; j < p_.items; ++j) {
-                if (p_.moves[j]) add_scaled(u, -alpha * p_.gram[i * p_.items + j], row(gradient_, j), p_.width);
+                if (p_.moves[j]) add_scaled(u, -alpha * p_.gram[i * p_.items + j], row(velocity_, j), p_.width);
             }
-            add_scaled(coefficients + i * p_.width, -alpha, row(gradient_, i), p_.width);
+            add_scaled(coefficients + i * p_.width, -alpha, row(velocity_, i), p_.width);
         }
     }
 
@@ -179,29 +184,152 @@ class Loop {
         for (std::int64_t k = 0; k < p_.width; ++k) g[k] = (g[k] - z[k] * radial) / norm;
     }
 
-    const AdaptProblem<Real>& p_;
+    const Problem<Real>& p_;
     Real* outputs_;                               // [m, D]
     std::vector<Real> unit_, gradient_;           // [m, D] z, and dL/dz then dL/du
+    std::vector<Real> velocity_;                  // [m, D] V
     std::vector<Real> norm_;                      // [m] max(|u|, floor)
     std::vector<Real> to_positive_, to_negative_; // [D] differences of the triplet in hand
 };
 
+double predict_margin(const AdaptMarginNet& net, const std::vector<double>& positive, const std::vector<double>& negative) {
+    const std::int64_t h = net.hidden;
+    const float *w1 = net.weights, *b1 = w1 + 3 * h, *w2 = b1 + h, *b2 = w2 + 2 * h * h, *w3 = b2 + h, *b3 = w3 + h;
+    const double count = static_cast<double>(positive.size());
+    std::vector<double> summary(static_cast<std::size_t>(2 * h));
+    std::vector<double> values(positive.size());
+    for (std::int64_t i = 0; i < h; ++i) {
+        double mean = 0.0, variance = 0.0;
+        for (std::size_t t = 0; t < values.size(); ++t) {
+            const double x = static_cast<double>(w1[3 * i]) * positive[t] + static_cast<double>(w1[3 * i + 1]) * negative[t] +
+                             static_cast<double>(w1[3 * i + 2]) * (negative[t] - positive[t]) + static_cast<double>(b1[i]);
+            values[t] = at_least(x, 0.0);
+            mean += values[t] / count;
+        }
+        for (const double value : values) variance += (value - mean) * (value - mean) / count;
+        summary[static_cast<std::size_t>(i)] = mean;
+        summary[static_cast<std::size_t>(h + i)] = std::sqrt(variance + 1e-8);
+    }
+    double logit = static_cast<double>(*b3);
+    for (std::int64_t i = 0; i < h; ++i) {
+        double x = static_cast<double>(b2[i]);
+        for (std::int64_t j = 0; j < 2 * h; ++j) x += static_cast<double>(w2[2 * h * i + j]) * summary[static_cast<std::size_t>(j)];
+        logit += static_cast<double>(w3[i]) * at_least(x, 0.0);
+    }
+    return 1.0 / (1.0 + std::exp(-logit));
+}
+
+template <typename Real>
+std::vector<Real> unit(const Real* u, std::int64_t width) {
+    const Real norm = at_least(std::sqrt(dot(u, u, width)), static_cast<Real>(1e-12));
+    std::vector<Real> z(u, u + width);
+    for (Real& value : z) value /= norm;
+    return z;
+}
+
+// Rank of task b's photo with coefficients [m, D], or under the base head where they are nullptr.
+template <typename Real>
+std::int32_t rank(const AdaptBatch<Real>& batch, std::int64_t b, const Real* coefficients) {
+    const std::int64_t s = batch.tasks.support[b], first = batch.supports.row_offsets[s], width = batch.supports.width;
+    const std::int64_t items = batch.supports.row_offsets[s + 1] - first, p = batch.pools.pool_of[s];
+    const std::int64_t photos = batch.pools.row_offsets[p + 1] - batch.pools.row_offsets[p], query = batch.tasks.query[b];
+    std::vector<Real> u(batch.supports.outputs + (first + query) * width, batch.supports.outputs + (first + query + 1) * width);
+    for (std::int64_t j = 0; coefficients != nullptr && j < items; ++j) {
+        const Real factor = batch.supports.gram[batch.supports.gram_offsets[s] + query * items + j];
+        add_scaled(u.data(), factor, coefficients + j * width, width);
+    }
+    u = unit(u.data(), width);
+    std::vector<Real> similarity;
+    for (std::int64_t i = 0; i < photos; ++i) {
+        const Real* output = batch.pools.outputs + (batch.pools.row_offsets[p] + i) * width;
+        std::vector<Real> photo(output, output + width);
+        for (std::int64_t j = 0; coefficients != nullptr && batch.tasks.photos_move && j < items; ++j) {
+            add_scaled(photo.data(), batch.pools.cross[batch.pools.cross_offsets[s] + i * items + j], coefficients + j * width, width);
+        }
+        similarity.push_back(dot(unit(photo.data(), width).data(), u.data(), width));
+    }
+    const Real limit = similarity[static_cast<std::size_t>(batch.tasks.truth[b])] - static_cast<Real>(1e-6);
+    return static_cast<std::int32_t>(std::count_if(similarity.begin(), similarity.end(), [&](Real x) { return !(x < limit); }));
+}
+
+template <typename Real>
+void adapt_task(const AdaptBatch<Real>& batch, std::int64_t b, const AdaptResults<Real>& results) {
+    const AdaptSupports<Real>& supports = batch.supports;
+    const AdaptTasks& tasks = batch.tasks;
+    const std::int64_t s = tasks.support[b], first = supports.row_offsets[s], steps = batch.rule.num_steps;
+    Problem<Real> problem{};
+    problem.outputs = supports.outputs + first * supports.width;
+    problem.gram = supports.gram + supports.gram_offsets[s];
+    problem.moves = supports.moves + first;
+    problem.triplets = tasks.triplets + 3 * tasks.triplet_offsets[b];
+    problem.items = supports.row_offsets[s + 1] - first;
+    problem.width = supports.width;
+    problem.num_triplets = tasks.triplet_offsets[b + 1] - tasks.triplet_offsets[b];
+    problem.sharpness = static_cast<Real>(batch.rule.sharpness);
+    problem.momentum = static_cast<Real>(batch.rule.momentum);
+    std::vector<Real> coefficients(static_cast<std::size_t>(problem.items * problem.width));
+    std::vector<Real> outputs(problem.outputs, problem.outputs + coefficients.size());
+    Loop<Real> loop(problem, outputs.data());
+    double margin = tasks.margins[b];
+    double* losses = results.losses + b * (steps + 1);
+    std::fill_n(losses, steps + 1, 0.0);
+    if (problem.num_triplets > 0) {
+        if (std::isnan(margin)) {
+            std::vector<double> positive, negative;
+            loop.distances(positive, negative);
+            margin = predict_margin(batch.margin_net, positive, negative);
+        }
+        problem.margin = static_cast<Real>(margin);
+        for (std::int64_t t = 0; t < steps; ++t) {
+            losses[t] = loop.loss_and_gradient();
+            loop.step(static_cast<Real>(batch.rule.step_sizes[t]), coefficients.data());
+        }
+        losses[steps] = loop.loss();
+    }
+    if (results.margins != nullptr) results.margins[b] = margin;
+    if (tasks.result_rows[b] >= 0) {
+        const std::int64_t at = tasks.result_rows[b] * problem.width;
+        if (results.coefficients != nullptr) std::copy(coefficients.begin(), coefficients.end(), results.coefficients + at);
+        if (results.moved != nullptr) std::copy(outputs.begin(), outputs.end(), results.moved + at);
+    }
+    const bool ranked = tasks.query != nullptr && tasks.query[b] >= 0;
+    if (results.base_ranks != nullptr) results.base_ranks[b] = ranked ? rank<Real>(batch, b, nullptr) : 0;
+    if (results.adapted_ranks != nullptr) results.adapted_ranks[b] = ranked ? rank<Real>(batch, b, coefficients.data()) : 0;
+}
+
 }  // namespace
 
 template <typename Real>
-void adapt(const AdaptProblem<Real>& problem, Real* coefficients, Real* outputs, double* losses) {
-    check(problem);
-    const std::int64_t count = problem.items * problem.width;
-    std::copy_n(problem.outputs, count, outputs);
-    std::fill_n(coefficients, count, Real{0});
-    Loop<Real> loop(problem, outputs);
-    for (std::int64_t t = 0; t < problem.num_steps; ++t) {
-        losses[t] = loop.loss_and_gradient();
-        loop.step(problem.step_sizes[t], coefficients);
-    }
-    losses[problem.num_steps] = loop.loss();
+void adapt(const AdaptBatch<Real>& batch, const AdaptResults<Real>& results, int threads) {
+    check_adapt(batch);
+    run_workers(batch.tasks.count, threads, [&](ItemQueue& queue) {
+        for (std::int64_t b = 0; queue.take(b);) adapt_task(batch, b, results);
+    });
 }
 
+template <typename Real>
+void adapt(const AdaptProblem<Real>& problem, Real* coefficients, Real* outputs, double* losses) {
+    if (problem.items < 1 || problem.width < 1) {
+        throw std::invalid_argument("adapt: outputs are [" + std::to_string(problem.items) + ", " + std::to_string(problem.width) +
+                                    "], expected at least one item and one dimension");
+    }
+    if (problem.num_triplets < 1) {
+        throw std::invalid_argument("adapt: no triplets; give at least one (anchor, positive, negative)");
+    }
+    const std::vector<double> step_sizes(problem.step_sizes, problem.step_sizes + problem.num_steps);
+    const std::int64_t rows[2] = {0, problem.items}, triplets[2] = {0, problem.num_triplets}, zero = 0;
+    const std::int32_t support = 0;
+    const double margin = static_cast<double>(problem.margin);
+    AdaptBatch<Real> batch{};
+    batch.supports = {problem.outputs, problem.gram, problem.moves, rows, &zero, 1, problem.width};
+    batch.tasks = {&support, problem.triplets, triplets, &margin, &zero, nullptr, nullptr, 1, 0};
+    batch.rule = {step_sizes.data(), problem.num_steps, static_cast<double>(problem.momentum), static_cast<double>(problem.sharpness),
+                  problem.form};
+    adapt<Real>(batch, {coefficients, outputs, losses, nullptr, nullptr, nullptr}, 1);
+}
+
+template void adapt<float>(const AdaptBatch<float>&, const AdaptResults<float>&, int);
+template void adapt<double>(const AdaptBatch<double>&, const AdaptResults<double>&, int);
 template void adapt<float>(const AdaptProblem<float>&, float*, float*, double*);
 template void adapt<double>(const AdaptProblem<double>&, double*, double*, double*);
 
