@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NATIVE := pyproject.toml CMakeLists.txt $(wildcard csrc/*)
 
-.PHONY: demo test check cpp sanitize wheel clean
+.PHONY: demo test check cpp sanitize races wheel clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -35,6 +35,13 @@ sanitize: $(VENV)/.development
 	  -DFGSBIR_BUILD_PYTHON=OFF -DFGSBIR_BUILD_TESTS=ON -DFGSBIR_SANITIZE=ON
 	$(BIN)/cmake --build build/sanitize
 	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
+
+# Under ThreadSanitizer: the thread pool, and the CUDA kernels on the emulator, which finds missing barriers in them.
+races: $(VENV)/.development
+	$(BIN)/cmake -S . -B build/races -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	  -DFGSBIR_BUILD_PYTHON=OFF -DFGSBIR_BUILD_TESTS=ON -DFGSBIR_SANITIZE=thread
+	$(BIN)/cmake --build build/races
+	$(BIN)/ctest --test-dir build/races --output-on-failure
 
 # The wheel, installed alone in an environment of its own, does the main job away from the checkout.
 wheel: $(VENV)/.development
