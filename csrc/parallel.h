@@ -1,13 +1,12 @@
-// Runs independent items on a fixed number of threads and brings the first exception home.
+// Runs independent items on an explicit number of threads, which are kept between calls, and brings the first exception home.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <exception>
+#include <limits>
 #include <mutex>
-#include <thread>
-#include <vector>
 
 namespace fgsbir {
 
@@ -29,35 +28,43 @@ class ItemQueue {
     std::atomic<std::int64_t> next_{0};
 };
 
-// Calls worker(ItemQueue&) once in each of min(threads, count) threads, the calling one included, and waits for all of them.
-// A worker keeps its scratch memory between the items it takes. The first exception stops the others early and is rethrown here;
-// what the items wrote until then stays. A thread that the system refuses to start is an exception too.
+namespace detail {
+
+// Calls call(context) in the calling thread and meanwhile in up to `helpers` threads of the process's pool, and returns when every
+// call that began has ended. The pool grows to `helpers` threads and keeps them, asleep. While another caller has the pool, or inside
+// a call that runs on it, the calling thread works alone. After fork() the child begins with an empty pool. call must not throw.
+// Throws std::system_error, before any call, where the system refuses to start a thread.
+void run_on_pool(int helpers, void (*call)(void*), void* context);
+
+}  // namespace detail
+
+// Calls worker(ItemQueue&) once in each of at most min(threads, count) threads, the calling one included, and waits for all of them.
+// A worker keeps its scratch memory between the items it takes, and must take items until there are none: how many workers take
+// part depends on which threads are free. The first exception stops the others early and is rethrown here; what the items wrote until
+// then stays. A thread that the system refuses to start is an exception too.
 template <typename Worker>
 void run_workers(std::int64_t count, int threads, Worker&& worker) {
     ItemQueue queue(count);
-    std::exception_ptr failure;
-    std::mutex failure_mutex;
-    auto guarded = [&]() noexcept {
+    const std::int64_t helpers = std::min<std::int64_t>(threads, count) - 1;
+    if (helpers < 1) return worker(queue);
+    struct Shared {
+        ItemQueue& queue;
+        Worker& worker;
+        std::exception_ptr failure;
+        std::mutex failure_mutex;
+    } shared{queue, worker, nullptr, {}};
+    const auto guarded = [](void* context) {
+        Shared& mine = *static_cast<Shared*>(context);
         try {
-            worker(queue);
+            mine.worker(mine.queue);
         } catch (...) {
-            queue.drain();
-            const std::lock_guard<std::mutex> lock(failure_mutex);
-            if (!failure) failure = std::current_exception();
+            mine.queue.drain();
+            const std::lock_guard<std::mutex> lock(mine.failure_mutex);
+            if (!mine.failure) mine.failure = std::current_exception();
         }
     };
-    const std::int64_t helpers = std::min<std::int64_t>(threads, count) - 1;
-    std::vector<std::thread> pool;
-    try {
-        for (std::int64_t i = 0; i < helpers; ++i) pool.emplace_back(guarded);
-        guarded();
-    } catch (...) {  // only the start of a thread can throw here; joining first keeps std::thread from ending the process
-        queue.drain();
-        for (std::thread& thread : pool) thread.join();
-        throw;
-    }
-    for (std::thread& thread : pool) thread.join();
-    if (failure) std::rethrow_exception(failure);
+    detail::run_on_pool(static_cast<int>(std::min<std::int64_t>(helpers, std::numeric_limits<int>::max())), guarded, &shared);
+    if (shared.failure) std::rethrow_exception(shared.failure);
 }
 
 }  // namespace fgsbir
