@@ -5,17 +5,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 def rasterize(
-    points: NDArray[np.float32],
-    stroke_offsets: NDArray[np.int64],
-    sketch_offsets: NDArray[np.int64],
+    sketches: tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]] | list[Any],
     out: NDArray[Any],
-    style: int,
-    line_width: float,
-    dark: bool,
-    mean: Sequence[float],
-    std: Sequence[float],
+    settings: tuple[Any, ...],
+    scale: tuple[float, float],
     threads: int,
 ) -> None: ...
+def rasterize_prefixes(
+    sketches: tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]] | list[Any],
+    prefixes: int | Sequence[Sequence[int]],
+    out: NDArray[Any],
+    settings: tuple[Any, ...],
+    scale: tuple[float, float],
+    threads: int,
+) -> None: ...
+
+class Canvas:
+    def __init__(self, height: int, width: int, settings: tuple[Any, ...]) -> None: ...
+    def add(self, points: NDArray[np.float32], continues: bool) -> None: ...
+    def write(self, out: NDArray[Any]) -> None: ...
+    def clear(self) -> None: ...
+
 def adapt(
     outputs: NDArray[Any],
     gram: NDArray[Any],

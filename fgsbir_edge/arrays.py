@@ -43,3 +43,11 @@ def normalised(rows: Float32) -> Float32:
     """Rows scaled to unit Euclidean length: [N, D] -> [N, D] float32."""
     unit: Float32 = rows / norms(rows)
     return unit
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[np.generic]:
+    """A new C-contiguous array that begins on a 64-byte boundary: one cache line, one store of the widest vectors."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)

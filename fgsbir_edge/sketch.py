@@ -192,7 +192,7 @@ def pack(sketches: Sequence[Sketch], *, round_points: bool = False) -> SketchBat
         SketchTooLargeError: a sketch that was loaded without a limit still has more than MAX_POINTS points.
     """
     for sketch in sketches:
-        _check_size(sketch.num_points, MAX_POINTS)
+        check_size(sketch.num_points)
     points = np.concatenate([np.empty((0, 2)), *(sketch.points for sketch in sketches)])
     if round_points:
         points = np.rint(points)
@@ -219,7 +219,8 @@ def _numbers(values: ArrayLike, name: str, kinds: str = "fiu") -> NDArray[np.gen
     return array
 
 
-def _check_size(count: int, max_points: int | None) -> None:
+def check_size(count: int, max_points: int | None = MAX_POINTS) -> None:
+    """Raise SketchTooLargeError for a sketch of more than ``max_points`` points; None takes any number."""
     if max_points is not None and count > max_points:
         raise SketchTooLargeError(
             f"sketch has {count} points, at most {max_points} are taken: "
@@ -232,7 +233,7 @@ def _check_points(points: FloatArray, max_points: int | None) -> None:
         raise ShapeError(f"points have shape {points.shape}, expected [P, 2]: one row of x and y for each point")
     if len(points) < 2:
         raise EmptySketchError(f"sketch has {len(points)} point{'s' * (len(points) != 1)}, expected at least 2: draw a line")
-    _check_size(len(points), max_points)
+    check_size(len(points), max_points)
     if not np.isfinite(points).all():
         bad = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
         raise NonFiniteError(f"point {bad} of the sketch is ({points[bad, 0]}, {points[bad, 1]}): remove or repair it")

@@ -279,7 +279,7 @@ def test_points_are_checked():
         rasterize(batch_of([[(1, 1), (2, 2e9)]]), spec, scale=False)
     with pytest.raises(ShapeError, match="stroke_offsets ends at 9"):
         rasterize(SketchBatch(np.zeros((3, 2), np.float32), np.array([0, 9]), np.array([0, 1])), spec)
-    with pytest.raises(ShapeError, match="points have shape"):
+    with pytest.raises(ShapeError, match=r"points is float32 \[3, 3\]"):
         rasterize(SketchBatch(np.zeros((3, 3), np.float32), np.array([0, 3]), np.array([0, 1])), spec)
     with pytest.raises(ValueError, match="threads is 0"):
         rasterize(scribble(0), spec, threads=0)
@@ -306,8 +306,6 @@ GOOD = {
     "out": np.zeros((1, 8, 8), np.uint8),
     "style": 0,
     "line_width": 2.0,
-    "dark": False,
-    "mean": (0.0, 0.0, 0.0),
     "std": (1.0, 1.0, 1.0),
     "threads": 1,
 }
@@ -329,6 +327,7 @@ GOOD = {
         ({"sketch_offsets": np.array([0, 1, 2])}, "out is uint8"),
         ({"out": np.zeros((1, 8, 8), np.int8)}, "out is int8"),
         ({"out": np.zeros((1, 4, 8, 8), np.float32)}, "out is float32"),
+        ({"out": np.zeros((1, 3, 8, 8), np.float16)[:, :, ::2]}, "out is float16"),
         ({"out": np.zeros((1, 0, 8), np.uint8)}, "image is 0x8"),
         ({"style": 7}, "style is 7"),
         ({"style": 1, "line_width": -1.0}, "line_width is -1"),
@@ -337,5 +336,8 @@ GOOD = {
     ],
 )
 def test_native_refuses(change, message):
+    given = {**GOOD, **change}
+    batch = (given["points"], given["stroke_offsets"], given["sketch_offsets"])
+    settings = (given["style"], given["line_width"], False, (0.0, 0.0, 0.0), given["std"])
     with pytest.raises(ValueError, match=message):
-        _native.rasterize(**{**GOOD, **change})
+        _native.rasterize(batch, given["out"], settings, (1.0, 1.0), given["threads"])

@@ -10,6 +10,7 @@
 
 namespace {
 
+using fgsbir::PixelFormat;
 using fgsbir::RasterParams;
 using fgsbir::RasterStyle;
 
@@ -43,7 +44,7 @@ RasterParams params(int height, int width, RasterStyle style = RasterStyle::bres
 
 std::vector<std::uint8_t> draw(const Batch& batch, const RasterParams& p) {
     std::vector<std::uint8_t> image((batch.sketches.size() - 1) * static_cast<std::size_t>(p.height * p.width), 77);
-    fgsbir::rasterize(batch.view(), p, image.data());
+    fgsbir::rasterize(batch.view(), p, PixelFormat::bytes, image.data());
     return image;
 }
 
@@ -127,17 +128,64 @@ void outputs_agree() {
         p.mean = {0.1F, 0.5F, 0.9F};
         p.stddev = {0.25F, 0.5F, 2.0F};
         std::vector<float> planes(3 * light.size(), -99.0F);
-        fgsbir::rasterize(batch.view(), p, planes.data());
+        fgsbir::rasterize(batch.view(), p, PixelFormat::floats, planes.data());
         bool inverse = true, normalised = true;
         for (std::size_t i = 0; i < light.size(); ++i) {
             inverse &= light[i] + dark[i] == 255;
             for (std::size_t c = 0; c < 3; ++c) {
                 const float value = planes[(i / 320 * 3 + c) * 320 + i % 320];
-                normalised &= value == (static_cast<float>(dark[i]) / 255.0F - p.mean[c]) / p.stddev[c];
+                normalised &= std::abs(value - (static_cast<float>(dark[i]) / 255.0F - p.mean[c]) / p.stddev[c]) < 1e-6F;
             }
         }
         CHECK(inverse);
         CHECK(normalised);
+    }
+}
+
+// A scribble of many strokes, in and out of the canvas.
+Batch scribble() {
+    Batch batch;
+    std::uint32_t state = 7;
+    const auto next = [&] { return static_cast<float>((state = state * 1664525U + 1013904223U) >> 8) * (90.0F / (1U << 24)) - 10.0F; };
+    for (int stroke = 0; stroke < 12; ++stroke) {
+        for (int i = 0; i < 40; ++i) batch.points.insert(batch.points.end(), {next(), next()});
+        batch.strokes.push_back(static_cast<std::int64_t>(batch.points.size() / 2));
+    }
+    return batch.end_sketch();
+}
+
+// Prefixes are batches that end earlier, a canvas that grows shows the same, and bytes beyond the image stay as they are.
+void prefixes_and_canvas() {
+    for (const RasterStyle style : {RasterStyle::bresenham, RasterStyle::antialias}) {
+        for (const int width : {1, 63, 64, 70}) {
+            const RasterParams p = params(66, width, style);
+            const Batch batch = scribble();
+            const std::int64_t counts[] = {0, 1, 2, 40, 41, 100, 480}, offsets[] = {0, 7};
+            const std::size_t plane = static_cast<std::size_t>(p.height * p.width);
+            std::vector<std::uint8_t> images(7 * plane + 1, 99);
+            fgsbir::rasterize_prefixes(batch.view(), {counts, offsets, 7}, p, PixelFormat::bytes, images.data());
+            CHECK(images.back() == 99);
+            fgsbir::Canvas canvas(p);
+            std::int64_t drawn = 0;
+            for (std::size_t q = 0; q < 7; ++q) {
+                Batch part = batch;
+                part.points.resize(static_cast<std::size_t>(2 * counts[q]));
+                part.strokes = {0};
+                for (std::int64_t end = 40; end < counts[q]; end += 40) part.strokes.push_back(end);
+                if (counts[q] > 0) part.strokes.push_back(counts[q]);
+                part.sketches = {0, static_cast<std::int64_t>(part.strokes.size()) - 1};
+                for (; drawn < counts[q]; ++drawn) canvas.add(batch.points.data() + 2 * drawn, 1, drawn % 40 != 0);
+                std::vector<std::uint8_t> grown(plane);
+                canvas.write(PixelFormat::bytes, grown.data());
+                const auto expected = draw(part, p);
+                CHECK(std::equal(expected.begin(), expected.end(), images.begin() + static_cast<std::ptrdiff_t>(q * plane)));
+                CHECK(grown == expected);
+            }
+            canvas.clear();
+            std::vector<std::uint8_t> blank(plane, 1);
+            canvas.write(PixelFormat::bytes, blank.data());
+            CHECK(std::count(blank.begin(), blank.end(), 0) == static_cast<std::ptrdiff_t>(plane));
+        }
     }
 }
 
@@ -149,7 +197,7 @@ void refusals() {
         RasterParams p = params(8, 8, RasterStyle::antialias);
         change(batch, p);
         std::vector<std::uint8_t> image(64);
-        CHECK_THROWS(fgsbir::rasterize(batch.view(), p, image.data()), std::invalid_argument);
+        CHECK_THROWS(fgsbir::rasterize(batch.view(), p, PixelFormat::bytes, image.data()), std::invalid_argument);
     };
     bad([](Batch& b, RasterParams&) { b.points[3] = std::numeric_limits<float>::quiet_NaN(); });
     bad([](Batch& b, RasterParams&) { b.points[0] = -std::numeric_limits<float>::infinity(); });
@@ -166,7 +214,7 @@ void refusals() {
     RasterParams p = params(8, 8);
     p.stddev[1] = 0;
     std::vector<float> planes(3 * 64);
-    CHECK_THROWS(fgsbir::rasterize(good.view(), p, planes.data()), std::invalid_argument);
+    CHECK_THROWS(fgsbir::rasterize(good.view(), p, PixelFormat::floats, planes.data()), std::invalid_argument);
 }
 
 }  // namespace
@@ -177,6 +225,7 @@ int main() {
     far_coordinates();
     antialias_coverage();
     outputs_agree();
+    prefixes_and_canvas();
     refusals();
     return check::finish();
 }
