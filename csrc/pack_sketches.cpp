@@ -22,11 +22,17 @@ std::string PackedSketches::place() const {
     return "sketch " + std::to_string(sketch_offsets_.size() - 1) + ", stroke " + std::to_string(stroke);
 }
 
-inline void PackedSketches::add_point(double x, double y) {
+float* PackedSketches::room_for(std::int64_t count) {
+    const std::size_t before = points_.size();
+    points_.resize(before + 2 * static_cast<std::size_t>(count));
+    return points_.data() + before;
+}
+
+inline void PackedSketches::put(float* target, double x, double y) const {
     x *= map_.scale_x;
     y *= map_.scale_y;
-    points_.push_back(static_cast<float>(map_.round ? std::nearbyint(x) : x));
-    points_.push_back(static_cast<float>(map_.round ? std::nearbyint(y) : y));
+    target[0] = static_cast<float>(map_.round ? std::rint(x) : x);
+    target[1] = static_cast<float>(map_.round ? std::rint(y) : y);
 }
 
 void PackedSketches::end_stroke() {
@@ -36,8 +42,10 @@ void PackedSketches::end_stroke() {
 
 template <typename T>
 void PackedSketches::add_rows(const T* rows, std::int64_t count, std::int64_t columns) {
-    points_.reserve(points_.size() + 2 * static_cast<std::size_t>(count));
-    for (std::int64_t i = 0; i < count; ++i, rows += columns) add_point(static_cast<double>(rows[0]), static_cast<double>(rows[1]));
+    float* target = room_for(count);
+    for (std::int64_t i = 0; i < count; ++i, rows += columns, target += 2) {
+        put(target, static_cast<double>(rows[0]), static_cast<double>(rows[1]));
+    }
 }
 
 void PackedSketches::add_points(const float* points, std::int64_t count) { add_rows(points, count, 2); }
@@ -65,8 +73,8 @@ void PackedSketches::add_stroke(const py::handle& stroke) {
     } else {
         const py::object points = as_list(stroke, place() + " is no array and no sequence of (x, y) points");
         const Py_ssize_t count = PySequence_Fast_GET_SIZE(points.ptr());
-        points_.reserve(points_.size() + 2 * static_cast<std::size_t>(count));
-        for (Py_ssize_t i = 0; i < count; ++i) {
+        float* target = room_for(count);
+        for (Py_ssize_t i = 0; i < count; ++i, target += 2) {
             const auto wanted = [&] { return place() + ", point " + std::to_string(i) + ": expected a pair of numbers (x, y)"; };
             PyObject* item = PySequence_Fast_GET_ITEM(points.ptr(), i);
             py::object pair;  // holds what is made of anything but a list or tuple
@@ -80,7 +88,7 @@ void PackedSketches::add_stroke(const py::handle& stroke) {
                 PyErr_Clear();
                 throw py::value_error(wanted());
             }
-            add_point(x, y);
+            put(target, x, y);
         }
     }
     end_stroke();

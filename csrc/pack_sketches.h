@@ -37,7 +37,8 @@ class PackedSketches {
     void add_array(const py::array& array);
     template <typename T>
     void add_rows(const T* rows, std::int64_t count, std::int64_t columns);
-    void add_point(double x, double y);
+    float* room_for(std::int64_t count);  // for [count, 2] more
+    void put(float* target, double x, double y) const;
     void end_stroke();
     std::string place() const;
 

@@ -4,7 +4,7 @@
 namespace fgsbir {
 
 // baseline: what the compiler may assume anyway (SSE2 on x86-64, NEON on AArch64).
-// avx2: AVX2, FMA, BMI1/2. avx512: AVX-512 F, BW, DQ, VL besides.
+// avx2: AVX2, FMA, F16C, BMI1/2. avx512: AVX-512 F, BW, DQ, VL besides.
 enum class Isa { baseline = 0, avx2 = 1, avx512 = 2 };
 
 // The best set that this build holds code for and this processor has. The environment variable FGSBIR_SIMD (baseline, avx2 or

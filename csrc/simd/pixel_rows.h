@@ -110,6 +110,10 @@ inline void spread_block(std::uint64_t bits, T* target, const Shades<T>& shades,
 template <typename T>
 void fill(T* target, std::int64_t count, const Shades<T>& shades, bool stream) {
     constexpr int lanes = Store<T>::lanes;
+    if (sizeof(T) == 1 && !stream) {  // the library's own fill need not fetch the lines it overwrites
+        if (count > 0) __builtin_memset(target, static_cast<int>(shades.off_element), static_cast<std::size_t>(count));
+        return;
+    }
     std::int64_t x = 0;
     for (; x + lanes <= count; x += lanes) put(target + x, shades.off, stream);
     for (; x < count; ++x) target[x] = shades.off_element;
@@ -180,17 +184,6 @@ inline void convert_block(const std::uint8_t* ink, std::uint8_t* target, const P
     }
 }
 
-inline void convert_block(const std::uint8_t* ink, std::uint16_t* target, const PixelWriter& w, int plane, bool stream) {
-    std::uint16_t values[kBlock];
-    for (int x = 0; x < kBlock; ++x) values[x] = static_cast<std::uint16_t>(w.table[256 * plane + ink[x]]);
-    constexpr int lanes = Store<std::uint16_t>::lanes;
-    for (int x = 0; x < kBlock; x += lanes) {
-        Store<std::uint16_t>::Vector value;
-        __builtin_memcpy(&value, values + x, sizeof value);
-        put(target + x, value, stream);
-    }
-}
-
 // The same product and sum as the table's, without its lookups.
 inline void convert_block(const std::uint8_t* ink, std::uint32_t* target, const PixelWriter& w, int plane, bool stream) {
     constexpr int lanes = Store<std::uint32_t>::lanes;
@@ -205,6 +198,39 @@ inline void convert_block(const std::uint8_t* ink, std::uint32_t* target, const 
         put(target + x, __builtin_convertvector(level, Floats) * w.scale[plane] + w.shift[plane], stream);
     }
 }
+
+#if defined(__F16C__)
+// float32 as below, rounded to nearest even: the table's values.
+inline void convert_block(const std::uint8_t* ink, std::uint16_t* target, const PixelWriter& w, int plane, bool stream) {
+    std::uint32_t singles[kBlock];
+    convert_block(ink, singles, w, plane, false);
+    constexpr int lanes = Store<std::uint16_t>::lanes;
+    for (int x = 0; x < kBlock; x += lanes) {
+        float from[lanes];
+        __builtin_memcpy(from, singles + x, sizeof from);
+#if defined(__AVX512BW__)
+        const __m256i low = _mm512_cvtps_ph(_mm512_loadu_ps(from), _MM_FROUND_TO_NEAREST_INT);
+        const __m256i high = _mm512_cvtps_ph(_mm512_loadu_ps(from + 16), _MM_FROUND_TO_NEAREST_INT);
+        put(target + x, _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1), stream);
+#else
+        const __m128i low = _mm256_cvtps_ph(_mm256_loadu_ps(from), _MM_FROUND_TO_NEAREST_INT);
+        const __m128i high = _mm256_cvtps_ph(_mm256_loadu_ps(from + 8), _MM_FROUND_TO_NEAREST_INT);
+        put(target + x, _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1), stream);
+#endif
+    }
+}
+#else
+inline void convert_block(const std::uint8_t* ink, std::uint16_t* target, const PixelWriter& w, int plane, bool stream) {
+    std::uint16_t values[kBlock];
+    for (int x = 0; x < kBlock; ++x) values[x] = static_cast<std::uint16_t>(w.table[256 * plane + ink[x]]);
+    constexpr int lanes = Store<std::uint16_t>::lanes;
+    for (int x = 0; x < kBlock; x += lanes) {
+        Store<std::uint16_t>::Vector value;
+        __builtin_memcpy(&value, values + x, sizeof value);
+        put(target + x, value, stream);
+    }
+}
+#endif
 
 template <typename T>
 void write_soft_as(SoftCanvas& canvas, const PixelWriter& w, bool clear) {
