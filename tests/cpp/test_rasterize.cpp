@@ -189,6 +189,37 @@ void prefixes_and_canvas() {
     }
 }
 
+// The same bytes on every processor and instruction set: these sums were taken on x86-64 with AVX-512.
+void same_everywhere() {
+    const auto sum = [](const void* data, std::size_t size) {  // FNV-1a
+        std::uint64_t hash = 0xCBF29CE484222325U;
+        for (std::size_t i = 0; i < size; ++i) hash = (hash ^ static_cast<const std::uint8_t*>(data)[i]) * 0x100000001B3U;
+        return hash;
+    };
+    const Batch batch = scribble();
+    std::vector<std::uint64_t> sums;
+    for (const RasterStyle style : {RasterStyle::bresenham, RasterStyle::antialias}) {
+        RasterParams p = params(70, 75, style);
+        p.line_width = 2.3F;
+        p.mean = {0.485F, 0.456F, 0.406F};
+        p.stddev = {0.229F, 0.224F, 0.225F};
+        const auto bytes = draw(batch, p);
+        std::vector<float> floats(3 * bytes.size());
+        std::vector<std::uint16_t> halves(3 * bytes.size());
+        fgsbir::rasterize(batch.view(), p, PixelFormat::floats, floats.data());
+        fgsbir::rasterize(batch.view(), p, PixelFormat::halves, halves.data());
+        sums.push_back(sum(bytes.data(), bytes.size()));
+        sums.push_back(sum(floats.data(), 4 * floats.size()));
+        sums.push_back(sum(halves.data(), 2 * halves.size()));
+    }
+    const std::vector<std::uint64_t> expected{0xCC6872C17ED924B3U, 0x2574CACF1606EC65U, 0x7DEA174DCB93C93DU,
+                                             0x0C27A3AC8EEF3CA1U, 0x7B9522285B0AAC5BU, 0x897D0ED89380ACA9U};
+    CHECK(sums == expected);
+    if (sums != expected) {
+        for (const std::uint64_t found : sums) std::fprintf(stderr, "0x%016llXU\n", static_cast<unsigned long long>(found));
+    }
+}
+
 void refusals() {
     Batch good;
     good.stroke({1, 1, 2, 2}).end_sketch();
@@ -226,6 +257,7 @@ int main() {
     antialias_coverage();
     outputs_agree();
     prefixes_and_canvas();
+    same_everywhere();
     refusals();
     return check::finish();
 }
