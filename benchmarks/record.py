@@ -6,12 +6,17 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+_POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def machine() -> dict[str, Any]:
@@ -24,6 +29,21 @@ def machine() -> dict[str, Any]:
     command = ["git", "describe", "--always", "--dirty"]
     commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     return {"processor": model, "cores": os.cpu_count(), "python": platform.python_version(), "commit": commit or None}
+
+
+def libraries(names: Iterable[str]) -> dict[str, str]:
+    """Installed versions of the distributions named; those that are not installed are left out."""
+    return {name: found.version for name in names for found in metadata.distributions(name=name)}
+
+
+def one_thread_a_library() -> None:
+    """Start this process again with the thread pools of OpenMP, OpenBLAS and MKL set to one thread, unless they are.
+
+    They read their variables once, when they are loaded, which importing NumPy has done by now.
+    """
+    if all(os.environ.get(name) == "1" for name in _POOLS):
+        return
+    os.execve(sys.executable, sys.orig_argv, {**os.environ, **dict.fromkeys(_POOLS, "1")})
 
 
 def sample(function: Callable[[], object], *, repeats: int, warmup: int = 5) -> dict[str, float]:
