@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.statistics import ratio
+from benchmarks.samples import ratio
 from benchmarks.tables import number, table
 
 

@@ -75,7 +75,7 @@ class Gate:
         to_floats: Callable[[Image], NDArray[np.float64]],
         bound: float,
     ) -> Verdict:
-        """Float images [3, 256, 256]: no value farther than ``bound`` (plus a level, anti-aliased) from ``to_floats`` of the twin's."""
+        """Float images [3, 256, 256]: none farther than ``bound`` (plus a level, anti-aliased) from ``to_floats`` of the twin's."""
         level = float(np.abs(to_floats(np.full((1, 1), 255, np.uint8)) - to_floats(np.full((1, 1), 254, np.uint8))).max())
         allowed = bound + (level if kind.startswith("antialias") else 0.0)
         off = [
@@ -89,7 +89,8 @@ class Gate:
 
 def _twin(kind: Kind, strokes: list[NDArray[np.float64]]) -> Image:
     if kind == "lines":
-        return twin.lines(strokes, SIDE, SIDE).astype(np.uint8) * np.uint8(255)
+        ink: Image = twin.lines(strokes, SIDE, SIDE).astype(np.uint8) * np.uint8(255)
+        return ink
     if kind == "dilated":
         return twin.bresenham(strokes, SIDE, SIDE)
     return twin.antialias(strokes, SIDE, SIDE, 1.0 if kind == "antialias 1" else LINE_WIDTH)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.statistics import ratio, significant, summary
+from benchmarks.samples import ratio, significant, summary
 
 Samples = dict[str, NDArray[np.float64]]
 
