@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 Figures = Mapping[str, Any]
@@ -30,22 +30,34 @@ def groups(figures: Figures) -> list[str]:
 def group_table(figures: Figures, group: str) -> str:
     """All rows of a group: time per item, what was written at which rate, what share of the limit that is, the answer's check."""
     rows = [row for row in figures["rows"] if row["group"] == group]
-    writes, limited = any(row["bytes"] for row in rows), any("limit_share" in row for row in rows)
-    extra = [*(["GB/s"] if writes else []), *(["share of limit"] if limited else [])]
+    extra = [(title, show) for title, key, show in _EXTRA if any(row.get(key) for row in rows)]
     return table(
-        ["µs per item", "median", "min", "p05", "p95", "p99", *extra, "answer"],
-        ([row["name"], *_times(row), *_rates(row, writes, limited), row["agrees"] or "–"] for row in rows),
+        ["µs per item", *_TIMES, *(title for title, _ in extra), "answer"],
+        (
+            [row["name"], *(number(row[name]) for name in _TIMES), *(show(row) for _, show in extra), row["agrees"] or "–"]
+            for row in rows
+        ),
     )
 
 
-def _times(row: Figures) -> list[str]:
-    return [number(row[name]) for name in ("median", "min", "p05", "p95", "p99")]
+def _rate(row: Figures) -> str:
+    return number(row["bytes"] / row["median"] / 1e3 if row["bytes"] else None)
 
 
-def _rates(row: Figures, writes: bool, limited: bool) -> list[str]:
-    rate = [number(row["bytes"] / row["median"] / 1e3 if row["bytes"] else None)] if writes else []
-    share = row.get("limit_share")
-    return rate + ([f"{share:.0%}" if share else "–"] if limited else [])
+def _share(row: Figures) -> str:
+    return f"{row['limit_share']:.0%}" if "limit_share" in row else "–"
+
+
+def _multiple(row: Figures) -> str:
+    return number(row.get("floor_multiple"))
+
+
+_TIMES = ("median", "min", "p05", "p95", "p99")
+_EXTRA: tuple[tuple[str, str, Callable[[Figures], str]], ...] = (  # shown where any row of the group has the key
+    ("GB/s written", "bytes", _rate),
+    ("of the limit", "limit_share", _share),
+    ("× floor", "floor_multiple", _multiple),
+)
 
 
 def target_table(figures: Figures) -> str:
