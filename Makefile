@@ -1,6 +1,7 @@
 # make demo   the main job on a shipped person: five drawings, before and after
 # make test   every test that this machine can run
-# Both set up .venv themselves; a second run starts at once.
+# make bench  the native operations beside every peer, about half an hour; FGSBIR_DATA=folder draws ChairV2
+# All set up .venv themselves; a second run starts at once.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -8,7 +9,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NATIVE := pyproject.toml CMakeLists.txt $(wildcard csrc/*)
 
-.PHONY: demo test check cpp sanitize races wheel clean
+.PHONY: demo test check cpp sanitize races wheel bench clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -51,6 +52,14 @@ wheel: $(VENV)/.development
 	build/alone/bin/python -m pip --disable-pip-version-check install --quiet dist/*.whl
 	cd build && alone/bin/python -m fgsbir_edge.adapt --demo --json
 	cd build && alone/bin/fgsbir-edge doctor
+
+# Peers that cannot be installed are left out and named; pycairo needs libcairo2-dev and pkg-config.
+PEERS := opencv-python-headless aggdraw skia-python pycairo
+bench: $(VENV)/.development
+	@for peer in $(PEERS); do $(PIP) $$peer || echo "$$peer cannot be installed here: left out"; done
+	$(BIN)/python -m benchmarks.raster
+	$(BIN)/python -m benchmarks.adapt
+	$(BIN)/python -m benchmarks.document
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; make PYTHON=python3.11 ...")'

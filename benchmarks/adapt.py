@@ -1,17 +1,19 @@
 """Adaptation side by side: this project's inner loop, PyTorch in five forms, NumPy, and the arithmetic that none can do without.
 
 ``python -m benchmarks.adapt [--rounds 15] [--no-compile] [--quick] [--out FILE] [--compare OLD]``. Five pairs with and without 64
-further photos, 5 and 20 steps, three sizes of the head. One thread for everyone unless a row says otherwise. Every W' is held against
-float64 before anything is timed; competitors take turns; figures are microseconds per step, set-up included.
+further photos, 5 and 20 steps, three sizes of the head. One thread for everyone unless a row says otherwise. Every W' is held
+against float64 before anything is timed; competitors take turns; figures are microseconds per step, set-up included.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +23,7 @@ import numpy as np
 from benchmarks import limits
 from benchmarks.adapt_span import WholeCall, coefficients, formed, full_gradient, written_out
 from benchmarks.adapt_targets import BATCH, CACHED, GROWING, GUARDED, PLAIN, WHOLE, cell, growing, judge, judge_growth
-from benchmarks.adapt_task import FORMED, LOOP, NUMPY, UNFORMED, VMAP, Answer, Float32, Task, judged
+from benchmarks.adapt_task import COMPILED, FORMED, LOOP, NUMPY, UNFORMED, VMAP, Answer, Float32, Task, judged
 from benchmarks.compare import comparison
 from benchmarks.record import RESULTS, libraries, one_thread_a_library, write
 from benchmarks.rounds import Competitor, Report, Verdict, race
@@ -56,8 +58,9 @@ def run(options: Options) -> dict[str, Any]:
     for task in [Task(C, D, extra) for C, D in sizes for extra in EXTRA]:
         methods: dict[str, Callable[[int], Answer]] = {}
         if torch_methods is not None:
-            methods, seconds = torch_methods.methods(task, compiled=options.compiled)
-            first_calls |= {f"{task.name}, {name}": round(value, 1) for name, value in seconds.items()}
+            methods = torch_methods.methods(task)
+            if options.compiled:
+                first_calls |= _add_compiled(report, task, torch_methods, methods)
         for steps in STEPS:
             _cell(report, task, steps, methods, max(peaks.values()), rounds=rounds, turn_ms=turn_ms)
     growing_tasks = [Task(width, 64, 0) for width in (WIDTHS[:2] if options.quick else WIDTHS)]
@@ -77,13 +80,25 @@ def run(options: Options) -> dict[str, Any]:
     }
 
 
+def _add_compiled(
+    report: Report, task: Task, torch_methods: ModuleType, methods: dict[str, Callable[[int], Answer]]
+) -> dict[str, float]:
+    """Compile for one task; returns the seconds that it took, by the task's name. Needs a C++ compiler, and may fail without."""
+    start = time.perf_counter()
+    try:
+        methods[COMPILED] = torch_methods.compiled(task)
+    except Exception as error:  # whatever the compiler says
+        report.skipped.append({"name": f"{COMPILED} ({task.name})", "reason": f"{type(error).__name__}: {error}".splitlines()[0]})
+        return {}
+    return {task.name: round(time.perf_counter() - start, 1)}
+
+
 def _torch_module(report: Report) -> ModuleType | None:
     try:
-        from benchmarks import adapt_torch
+        return import_module("benchmarks.adapt_torch")
     except ImportError as error:
         report.skipped.append({"name": "PyTorch", "reason": f"cannot be imported ({error}): pip install '.[bench]'"})
         return None
-    return adapt_torch
 
 
 def _cell(
@@ -99,14 +114,9 @@ def _cell(
     """All ways of taking ``steps`` steps on one task."""
     group, written = cell(task, steps), task.weight.nbytes // steps
     target = np.empty_like(task.weight)
-    everyone = {**methods, NUMPY: partial(full_gradient, task), FORMED: partial(formed, task)}
+    everyone: dict[str, Callable[[int], Answer]] = {**methods, NUMPY: partial(full_gradient, task), FORMED: partial(formed, task)}
     competitors = [Competitor("copying W alone", lambda _: np.copyto(target, task.weight), steps, None, written, 1, True)]
-    competitors += [
-        Competitor(
-            name, lambda _, method=method: method(steps), steps, partial(_check, task, steps, partial(method, steps)), written
-        )
-        for name, method in everyone.items()
-    ]
+    competitors += [_solver(name, task, steps, method) for name, method in everyone.items()]
     short = partial(coefficients, task, steps)
     competitors.append(Competitor(UNFORMED, lambda _: short(), steps, partial(_check_coefficients, task, steps, short)))
     race(report, group, competitors, rounds=rounds, turn_ms=turn_ms)
@@ -116,18 +126,22 @@ def _cell(
             row |= {"floor": significant(floor, 4), "floor_multiple": significant(row["median"] / floor, 3)}
 
 
+def _solver(name: str, task: Task, steps: int, method: Callable[[int], Answer]) -> Competitor:
+    """A method that writes W' out, timed per step."""
+
+    def run(_: int) -> Answer:
+        return method(steps)
+
+    return Competitor(name, run, steps, lambda: task.verdict(method(steps), steps), task.weight.nbytes // steps)
+
+
 def _growth(report: Report, tasks: list[Task], rounds: int, turn_ms: float) -> None:
     """The same task at growing C, few steps and many: the difference is what steps take. Figures are per run."""
-    competitors = [
-        Competitor(
-            growing(task, steps),
-            lambda _, task=task, steps=steps: formed(task, steps),
-            1,
-            partial(_check, task, steps, partial(formed, task, steps)),
-        )
-        for task in tasks
-        for steps in LONG
-    ]
+    competitors = []
+    for task in tasks:
+        for steps in LONG:
+            solver = _solver(growing(task, steps), task, steps, partial(formed, task))
+            competitors.append(replace(solver, items=1, bytes=0))
     race(report, GROWING, competitors, rounds=rounds, turn_ms=turn_ms)
 
 
@@ -166,10 +180,10 @@ def _batch(report: Report, shape: Task, torch_methods: ModuleType | None, rounds
 
         competitors.append(Competitor(VMAP, lambda _: solve(), count, check))
     race(report, BATCH, competitors, rounds=rounds, turn_ms=40.0)
-
-
-def _check(task: Task, steps: int, method: Callable[[], Answer]) -> Verdict:
-    return task.verdict(method(), steps)
+    for name in (LOOP, VMAP):
+        row = report.row(BATCH, name)
+        if row is not None:
+            row["per_second"] = significant(1e6 / row["median"], 4)
 
 
 def _check_coefficients(task: Task, steps: int, method: Callable[[], Float32]) -> Verdict:
@@ -187,12 +201,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out: its first calls take minutes")
     parser.add_argument("--quick", action="store_true", help="one small head, one round: whether everything runs")
-    parser.add_argument("--out", type=Path, default=RESULTS / "adapt.json")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/adapt.json; --quick writes nothing by default")
     parser.add_argument("--compare", type=Path, help="an earlier result: print ratios of times with their intervals")
     arguments = parser.parse_args()
     one_thread_a_library()
     figures = run(Options(arguments.rounds, not arguments.no_compile, arguments.quick))
-    write(arguments.out, figures)
+    out = arguments.out or (None if arguments.quick else RESULTS / "adapt.json")
+    if out is not None:
+        write(out, figures)
     sys.stdout.write(text(figures))
     if arguments.compare:
         sys.stdout.write(comparison(figures, arguments.compare))

@@ -1,14 +1,12 @@
 """The inner loop in PyTorch, in the forms in which it is usually written and in the fastest ones found. Needs torch.
 
-Distances of sketches to photos come from torch.cdist or one matrix product, which is faster than gathering triplets wherever there
-are many; the loss is the same.
+Distances of sketches to photos come from torch.cdist or one matrix product, which is faster than gathering triplets wherever
+there are many; the loss is the same.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.adapt_task import (
-    COMPILED,
     EAGER,
     FUNCTIONAL,
     GATHERED,
@@ -35,8 +32,8 @@ from benchmarks.adapt_task import (
 Method = Callable[[int], Answer]  # number of steps -> (W', b')
 
 
-def methods(task: Task, *, compiled: bool) -> tuple[dict[str, Method], dict[str, float]]:
-    """Ways of solving a task, by name, and how many seconds the first call of the compiled one took."""
+def methods(task: Task) -> dict[str, Method]:
+    """Ways of solving a task that are not compiled, by name."""
     torch.set_num_threads(1)
     x, w, b, shares = (torch.from_numpy(array) for array in (task.support, task.weight, task.bias, task.shares))
     anchor, positive, negative = torch.from_numpy(task.triplets.astype(np.int64)).T.contiguous()
@@ -51,21 +48,29 @@ def methods(task: Task, *, compiled: bool) -> tuple[dict[str, Method], dict[str,
         near, far = functional.pairwise_distance(a, z[positive]), functional.pairwise_distance(a, z[negative])
         return functional.softplus(MARGIN + near - far, beta=SHARPNESS).mean()
 
-    found = {
+    return {
         EAGER: _eager(w, b, by_cdist),
         GATHERED: _eager(w, b, by_gathering),
         LEAN: _lean(w, b, by_cdist),
         FUNCTIONAL: _functional(x, w, b, shares),
     }
-    seconds = {}
-    if compiled:
-        torch._dynamo.reset()  # graphs of another task count towards a limit, beyond which nothing is compiled
-        unrolled = torch.compile(_unrolled, fullgraph=True, dynamic=False)
-        start = time.perf_counter()
-        unrolled(w, b, x, shares, torch.from_numpy(step_sizes(UNROLLED)))
-        seconds[COMPILED] = time.perf_counter() - start
-        found[COMPILED] = _in_fives(unrolled, x, w, b, shares)
-    return found, seconds
+
+
+def compiled(task: Task) -> Method:
+    """The unrolled steps compiled for one task, called once. Raises what torch.compile raises, as where there is no compiler."""
+    torch.set_num_threads(1)
+    torch._dynamo.reset()  # graphs of other tasks count towards a limit, beyond which nothing is compiled
+    x, w, b, shares = (torch.from_numpy(array) for array in (task.support, task.weight, task.bias, task.shares))
+    unrolled, sizes = torch.compile(_unrolled, fullgraph=True, dynamic=False), torch.from_numpy(step_sizes(UNROLLED))
+    unrolled(w, b, x, shares, sizes)
+
+    def run(steps: int) -> Answer:
+        weight, bias = w, b
+        for _ in range(steps // UNROLLED):
+            weight, bias = unrolled(weight, bias, x, shares, sizes)
+        return weight.numpy(), bias.numpy()
+
+    return run
 
 
 def batched(tasks: list[Task], steps: int) -> Callable[[], tuple[Float32, Float32]]:
@@ -136,18 +141,6 @@ def _lean(w: Tensor, b: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Met
 def _functional(x: Tensor, w: Tensor, b: Tensor, shares: Tensor) -> Method:
     def run(steps: int) -> Answer:
         weight, bias = _unrolled(w, b, x, shares, torch.full((steps,), STEP_SIZE))
-        return weight.numpy(), bias.numpy()
-
-    return run
-
-
-def _in_fives(unrolled: Callable[..., Any], x: Tensor, w: Tensor, b: Tensor, shares: Tensor) -> Method:
-    sizes = torch.from_numpy(step_sizes(UNROLLED))
-
-    def run(steps: int) -> Answer:
-        weight, bias = w, b
-        for _ in range(steps // UNROLLED):
-            weight, bias = unrolled(weight, bias, x, shares, sizes)
         return weight.numpy(), bias.numpy()
 
     return run

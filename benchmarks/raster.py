@@ -99,12 +99,14 @@ def main() -> None:
     parser.add_argument("--data", help="folder that holds chairv2/strokes.npz; FGSBIR_DATA where not given")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--quick", action="store_true", help="four sketches, one round: whether everything runs")
-    parser.add_argument("--out", type=Path, default=RESULTS / "raster.json")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/raster.json; --quick writes nothing by default")
     parser.add_argument("--compare", type=Path, help="an earlier result: print ratios of times with their intervals")
     arguments = parser.parse_args()
     one_thread_a_library()
     figures = run(Options(arguments.data, arguments.rounds, arguments.quick))
-    write(arguments.out, figures)
+    out = arguments.out or (None if arguments.quick else RESULTS / "raster.json")
+    if out is not None:
+        write(out, figures)
     sys.stdout.write(text(figures))
     if arguments.compare:
         sys.stdout.write(comparison(figures, arguments.compare))

@@ -75,7 +75,7 @@ class Gate:
         to_floats: Callable[[Image], NDArray[np.float64]],
         bound: float,
     ) -> Verdict:
-        """Float images [3, 256, 256]: none farther than ``bound`` (plus a level, anti-aliased) from ``to_floats`` of the twin's."""
+        """Float images [3, 256, 256]: none farther than ``bound`` (and a level, if smooth) from ``to_floats`` of the twin's."""
         level = float(np.abs(to_floats(np.full((1, 1), 255, np.uint8)) - to_floats(np.full((1, 1), 254, np.uint8))).max())
         allowed = bound + (level if kind.startswith("antialias") else 0.0)
         off = [

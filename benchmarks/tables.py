@@ -15,11 +15,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits without an exponent; a dash for what was not measured."""
+    """Three significant digits from 0.01 on; a dash for what was not measured."""
     if value is None:
         return "–"
-    digits = max(0, 2 - len(str(int(abs(value)))) + (abs(value) >= 1))
-    return f"{value:,.{digits}f}" if abs(value) >= 1 else f"{value:.3g}"
+    if 0 < abs(value) < 0.01:
+        return "< 0.01"
+    digits = 3 if abs(value) < 1 else max(0, 3 - len(str(int(abs(value)))))
+    return f"{value:,.{digits}f}"
 
 
 def groups(figures: Figures) -> list[str]:
@@ -52,11 +54,16 @@ def _multiple(row: Figures) -> str:
     return number(row.get("floor_multiple"))
 
 
+def _per_second(row: Figures) -> str:
+    return number(row.get("per_second"))
+
+
 _TIMES = ("median", "min", "p05", "p95", "p99")
 _EXTRA: tuple[tuple[str, str, Callable[[Figures], str]], ...] = (  # shown where any row of the group has the key
     ("GB/s written", "bytes", _rate),
     ("of the limit", "limit_share", _share),
     ("× floor", "floor_multiple", _multiple),
+    ("tasks a second", "per_second", _per_second),
 )
 
 

@@ -1,0 +1,116 @@
+"""docs/performance.md from the results in benchmarks/results: ``python -m benchmarks.document``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.reasons import reason_for
+from benchmarks.record import RESULTS
+from benchmarks.tables import group_table, groups, notes, target_table
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
+ALL = ("raster", "adapt", "raster_cuda", "adapt_cuda")  # results by file name
+
+_HEAD = """# Performance
+
+How long the two native operations take beside everything else that does the same, and beside what the machine allows at all.
+Every competitor's answer is checked before it is timed; all take turns in the same run; each runs on one thread unless its
+row says otherwise, and in the fastest form that its documented interface allows. Times are microseconds. Percentiles are
+over single calls; ratios are between medians of rounds, with 95 % bootstrap intervals over the rounds. Made by `python -m
+benchmarks.document` from `benchmarks/results/`, which `make bench` measures anew.
+"""
+
+_RASTER = """
+`prepared input`: every competitor is handed the points in the form it likes best, made before the clock starts; ours is
+packed arrays. `lists of …`: everyone starts from the same Python objects, conversion and packing included. A call of ours
+draws a block of 64 sketches; the others draw them one after the other. All draw into the same memory, which is reused.
+`Pillow + OpenCV dilation` gives the papers' pixels; `memory shared` is the same with Pillow made to draw into a NumPy array,
+which it does not document. `answer` says what the check found: the same pixels as the papers, or how far from the reference
+of the same line width (IoU of the ink, mean difference on ink in levels of 255: others place and weigh pixels in their own
+ways). `of the limit` is the rate of writing as a share of the fastest `writing alone` in the same table, with as many
+threads.
+"""
+
+_ADAPT = """
+Five sketch-photo pairs, alone (10 distinct rows) and with 64 further photos (74 rows); triplet loss with margin 0.3 and
+softplus of sharpness 10, every sketch against every other photo; plain gradient descent on all of W and b. Times are per
+step, with all set-up: outputs, inner products, optimiser, copies of W. `W' formed` ends with the adapted D x C weights as
+all peers do; `not formed` ends with the coefficients A, of which an adapter consists. `answer` is the largest error of W'
+against float64, relative to the largest change of a weight. `× floor` is the time over that of the least arithmetic known to
+give the answer, in the shorter of two exact forms (in the span of the rows, or on inner products alone), if all of it ran at
+this machine's peak: m C D multiply-adds for the outputs, C m (m + 1) / 2 for inner products, for each step the smaller of 3
+k p D + m² D (k sketches, p photos) and 3 m³, and m C D where W' is formed.
+"""
+
+_NO_CUDA = """
+No figures were taken on a GPU yet. The CUDA kernels are compiled for sm_87, sm_90 and sm_110 and never ran on a device;
+nothing on this page says anything about their speed.
+"""
+
+_CUDA = """
+Taken on the device named. Times are of the device, by events on its stream, unless a row says otherwise.
+"""
+
+
+def document(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The whole page, from the results there are (by file name without ``.json``)."""
+    parts = [_HEAD]
+    for name, title, meaning in (("raster", "Sketches to pixels", _RASTER), ("adapt", "Adaptation", _ADAPT)):
+        parts.append(f"\n## {title}\n")
+        parts.append(
+            _section(results[name], meaning) if name in results else f"\nNot measured: run `python -m benchmarks.{name}`.\n"
+        )
+    parts.append("\n## CUDA\n")
+    device = [results[name] for name in ALL[2:] if name in results]
+    parts += [_section(figures, _CUDA) for figures in device] or [_NO_CUDA]
+    return "".join(parts)
+
+
+def _section(figures: Mapping[str, Any], meaning: str) -> str:
+    machine = figures["machine"]
+    where = [machine.get("device"), machine["processor"], f"{machine['cores']} cores", f"Python {machine['python']}"]
+    versions = [f"{name} {version}" for name, version in figures.get("libraries", {}).items()]
+    lines = [", ".join(filter(None, [*where, *versions])) + f". Commit {machine['commit']}, {figures['rounds']} rounds."]
+    if figures["quick"]:
+        lines.append("**A smoke test: these figures mean nothing.**")
+    if "sketches" in figures:
+        drawn = figures["sketches"]
+        lines.append(
+            f"{drawn['count']} sketches ({drawn['set']}: {drawn['note']}), {drawn['segments']} segments each on average."
+        )
+    if "peak_gflops" in figures:
+        peaks = ", ".join(f"{name} {value:g}" for name, value in figures["peak_gflops"].items())
+        lines.append(f"Peak of one core, GFLOP/s in float32: {peaks}.")
+    if figures.get("first_call_seconds"):
+        calls = figures["first_call_seconds"].values()
+        lines.append(f"First calls of torch.compile, not counted in any row: {min(calls):g} to {max(calls):g} s a graph.")
+    body = "\n".join(lines) + "\n" + meaning
+    body += f"\n### Targets\n\n{target_table(figures)}{_reasons(figures)}"
+    body += "".join(f"\n### {group[0].upper()}{group[1:]}\n\n{group_table(figures, group)}" for group in groups(figures))
+    left = notes(figures)
+    return "\n" + body + (f"\n### Left out\n\n{left}" if left else "")
+
+
+def _reasons(figures: Mapping[str, Any]) -> str:
+    """Why targets were not reached, each reason once."""
+    missed = [entry["target"] for entry in figures["targets"] if entry["reached"] is False]
+    reasons = list(dict.fromkeys(reason_for(target) for target in missed))
+    return "\nNot reached, and why:\n\n" + "".join(f"- {reason}\n" for reason in reasons) if missed else ""
+
+
+def read_results(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
+    """All results that lie in a folder, by name."""
+    files = {name: folder / f"{name}.json" for name in ALL}
+    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.is_file()}
+
+
+def main() -> None:
+    """The command."""
+    DOCUMENT.write_text(document(read_results()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
