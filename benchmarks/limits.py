@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 _PROBE = Path(__file__).with_name("limits.c")
 _LINE = 64  # bytes; streaming stores take whole cache lines
+_SHARED_BYTES = 1 << 28  # that several threads write in one call
 
 
 @cache
@@ -47,24 +48,37 @@ def aligned(shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
     return array
 
 
-def writers(out: NDArray[Any], threads: int = 1) -> dict[str, Callable[[int], object]]:
-    """Ways of writing all bytes of ``out`` (from :func:`aligned`): NumPy's fill and copyto, memset, streaming stores."""
-    line = out[:1].copy()
+def writers(out: NDArray[Any]) -> dict[str, Callable[[int], object]]:
+    """Ways for one thread to write all bytes of ``out`` (from :func:`aligned`): NumPy's copyto, memset, streaming stores."""
+    line, start, size = out[:1].copy(), out.ctypes.data, out.nbytes
     ways: dict[str, Callable[[int], object]] = {
         "NumPy copyto from one image": lambda _: np.copyto(out, line),
-        "memset": lambda _: ctypes.memset(out.ctypes.data, 1, out.nbytes),
+        "memset": lambda _: ctypes.memset(start, 1, size),
     }
     library = probe()
     if library is not None:
-        whole = out.nbytes // _LINE * _LINE
-        ways["streaming stores"] = lambda _: library.stream(out.ctypes.data, whole)
-        if threads > 1:
-            pool, share = ThreadPoolExecutor(threads), whole // threads // _LINE * _LINE
-            starts = [out.ctypes.data + part * share for part in range(threads)]
-            return {
-                f"streaming stores, {threads} threads": lambda _: list(pool.map(lambda at: library.stream(at, share), starts))
-            }
-    return ways if threads == 1 else {}
+        ways["streaming stores"] = lambda _: library.stream(start, size // _LINE * _LINE)
+    return ways
+
+
+def shared_writers(out: NDArray[Any], threads: int) -> tuple[int, dict[str, Callable[[int], object]]]:
+    """The same by several threads, a part of ``out`` each, as often as makes handing out the work negligible: (how often, ways)."""
+    repeats = max(1, _SHARED_BYTES // out.nbytes)
+    share = out.nbytes // threads // _LINE * _LINE
+    starts = [out.ctypes.data + part * share for part in range(threads)]
+    pool, library = ThreadPoolExecutor(threads), probe()
+
+    def by(write: Callable[[int], object]) -> Callable[[int], object]:
+        def work(start: int) -> None:
+            for _ in range(repeats):
+                write(start)
+
+        return lambda _: list(pool.map(work, starts))
+
+    ways = {f"memset, {threads} threads": by(lambda start: ctypes.memset(start, 1, share))}
+    if library is not None:
+        ways[f"streaming stores, {threads} threads"] = by(lambda start: library.stream(start, share))
+    return repeats, ways
 
 
 def peak_gflops(seconds: float = 1.0) -> dict[str, float]:

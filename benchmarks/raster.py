@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks import limits
 from benchmarks.compare import comparison
+from benchmarks.raster_canvas import canvas
 from benchmarks.raster_field import ALL, BLOCK, FLOATS, GROUPS, Field
 from benchmarks.raster_gate import Gate
 from benchmarks.raster_peers import PAPERS, SAME, Peer, peers
@@ -49,8 +50,10 @@ def run(options: Options) -> dict[str, Any]:
     for (source, size), group in GROUPS.items():
         _drawn(report, group, Field(sketches, gate, size, source), contestants, rounds)
     _all_in_one_call(report, Field(sketches, gate, len(sketches)), contestants, rounds)
-    _normalised(report, Field(sketches, gate, BLOCK), contestants, rounds)
+    for group, dtype in FLOATS.items():
+        _normalised(report, group, Field(sketches, gate, BLOCK), contestants, rounds, dtype)
     prefixes(report, sketches, rounds)
+    canvas(report, sketches, gate, rounds)
     judge(report)
     return {
         "question": "vector sketches to pixels, 256x256",
@@ -85,12 +88,12 @@ def _all_in_one_call(report: Report, field: Field, contestants: list[Peer], roun
     race(report, ALL, [*field.limits(), *chosen, *ours], rounds=rounds, turn_ms=40.0)
 
 
-def _normalised(report: Report, field: Field, contestants: list[Peer], rounds: int) -> None:
+def _normalised(report: Report, group: str, field: Field, contestants: list[Peer], rounds: int, dtype: type[np.generic]) -> None:
     """Straight into an encoder's input."""
-    out = limits.aligned((len(field.blocks[0]), 3, SIDE, SIDE), np.float32)
+    out = limits.aligned((len(field.blocks[0]), 3, SIDE, SIDE), dtype)
     chosen = [field.peer_normalised(peer, out) for peer in contestants if peer.name == SAME[0]]
     ours = [field.ours_normalised(style, out, threads) for style in ("bresenham", "antialias") for threads in (1, 2)]
-    race(report, FLOATS, [*field.limits(out), *chosen, *ours], rounds=rounds, calls=len(field.blocks))
+    race(report, group, [*field.limits(out), *chosen, *ours], rounds=rounds, calls=len(field.blocks))
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from benchmarks.raster_peers import LINE_WIDTH, Kind, Peer
 from benchmarks.rounds import Competitor, Verdict
 from benchmarks.sketches import SIDE, SketchSet
 from fgsbir_edge.raster import RasterSpec, rasterize
-from fgsbir_edge.sketch import Sketch, SketchBatch
+from fgsbir_edge.sketch import SketchBatch
 
 Source = Literal["prepared", "tuples", "arrays"]
 Style = Literal["bresenham", "antialias"]
@@ -35,7 +35,11 @@ GROUPS: dict[tuple[Source, int], str] = {
     ("arrays", BLOCK): "lists of NumPy arrays, blocks of 64",
     ("arrays", 1): "lists of NumPy arrays, a sketch a call",
 }
-ALL, FLOATS = "prepared input, all in one call", "normalised float32 output, blocks of 64"
+ALL = "prepared input, all in one call"
+FLOATS: dict[str, type[np.generic]] = {
+    "normalised float32 output, blocks of 64": np.float32,
+    "normalised float16 output, blocks of 64": np.float16,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +67,14 @@ class Field:
 
     def limits(self, out: NDArray[Any] | None = None) -> list[Competitor]:
         """Nothing but the writing of the same bytes (``out``, or the field's own), by one thread and by two."""
-        images, items = self.out if out is None else out, len(self.blocks[0])
+        images = self.out if out is None else out
+        size, count = images[0].nbytes, len(images)
+        repeats, shared = limits.shared_writers(images, 2)
+        alone = [(name, way, count, 1) for name, way in limits.writers(images).items()]
+        together = [(name, way, count * repeats, 2) for name, way in shared.items()]
         return [
-            Competitor(f"writing alone: {name}", way, items, None, images[0].nbytes, threads, True)
-            for threads in (1, 2)
-            for name, way in limits.writers(images, threads).items()
+            Competitor(f"writing alone: {name}", way, items, None, size, threads, True)
+            for name, way, items, threads in (*alone, *together)
         ]
 
     def peer(self, peer: Peer) -> Competitor:
@@ -106,8 +113,9 @@ class Field:
         return Competitor(named(style, threads), run, len(self.blocks[0]), check, BYTES, threads)
 
     def ours_normalised(self, style: Style, out: NDArray[Any], threads: int = 1) -> Competitor:
-        """The same, written as the encoder's normalised input: ``out`` [block, 3, 256, 256] float32."""
-        spec = RasterSpec(SIDE, SIDE, style, LINE_WIDTH, mean=MEAN, std=STD)
+        """The same, written as the encoder's normalised input: ``out`` [block, 3, 256, 256] float32 or float16."""
+        dtype: Literal["float32", "float16"] = "float16" if out.dtype == np.float16 else "float32"
+        spec = RasterSpec(SIDE, SIDE, style, LINE_WIDTH, mean=MEAN, std=STD, dtype=dtype)
         run = self._rasterizing(spec, threads, out)
         check = self._normalised_check(KINDS[style], run, out)
         return Competitor(named(style, threads), run, len(self.blocks[0]), check, out[0].nbytes, threads)
@@ -143,9 +151,7 @@ class Field:
         held: Sequence[Any] = self.sketches.tuples if self.source == "tuples" else self.sketches.arrays
 
         def run_from_objects(call: int) -> None:
-            block = blocks[call % len(blocks)]
-            made = [Sketch.from_strokes(held[index]) for index in block]
-            rasterize(made, spec, scale=False, threads=threads, out=out)
+            rasterize([held[index] for index in blocks[call % len(blocks)]], spec, scale=False, threads=threads, out=out)
 
         return run_from_objects
 

@@ -14,7 +14,7 @@ from benchmarks.raster_peers import papers_prefixes
 from benchmarks.rounds import Competitor, Report, Verdict, race
 from benchmarks.sketches import SIDE, SketchSet
 from fgsbir_edge._reference import raster as twin
-from fgsbir_edge.raster import RasterSpec, rasterize
+from fgsbir_edge.raster import RasterSpec, rasterize, rasterize_prefixes
 from fgsbir_edge.sketch import Sketch, pack
 
 COUNT = 17  # prefixes of a sketch (METHODS D.1, variant c)
@@ -38,6 +38,9 @@ def prefixes(report: Report, sketches: SketchSet, rounds: int) -> None:
     def alone(call: int) -> None:
         rasterize(whole[call % count], spec, scale=False, out=out[-1:])
 
+    def together(call: int) -> None:
+        rasterize_prefixes(whole[call % count], spec, COUNT, scale=False, out=out)
+
     def apart(call: int) -> None:
         rasterize(parts[call % count], spec, scale=False, out=out)
 
@@ -47,6 +50,7 @@ def prefixes(report: Report, sketches: SketchSet, rounds: int) -> None:
     ]
     competitors += [
         Competitor(ONE, alone, 1, lambda: _check(chosen, alone, out, last=True), BYTES),
+        Competitor(ALL, together, 1, lambda: _check(chosen, together, out), COUNT * BYTES),
         Competitor(APART, apart, 1, lambda: _check(chosen, apart, out), COUNT * BYTES),
     ]
     if find_spec("scipy"):

@@ -236,7 +236,7 @@ def test_quick_run_of_the_rasterisers(monkeypatch: pytest.MonkeyPatch):
     assert figures["sketches"]["set"] == "bundled drawings"
     assert "no data folder given" in figures["sketches"]["note"]
     ours = [row for row in figures["rows"] if row["name"].startswith("ours")]
-    assert len({row["group"] for row in ours}) == 9
+    assert len({row["group"] for row in ours}) == 11
     assert not [entry for entry in figures["rejected"] if entry["name"].startswith("ours")]
     assert all(row["median"] > 0 for row in figures["rows"])
     json.dumps(figures)
