@@ -62,7 +62,7 @@ def writers(out: NDArray[Any]) -> dict[str, Callable[[int], object]]:
 
 
 def shared_writers(out: NDArray[Any], threads: int) -> tuple[int, dict[str, Callable[[int], object]]]:
-    """The same by several threads, a part of ``out`` each, as often as makes handing out the work negligible: (how often, ways)."""
+    """The same by several threads, a part of ``out`` each, so often that handing out work is negligible: (how often, ways)."""
     repeats = max(1, _SHARED_BYTES // out.nbytes)
     share = out.nbytes // threads // _LINE * _LINE
     starts = [out.ctypes.data + part * share for part in range(threads)]
