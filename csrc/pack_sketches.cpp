@@ -1,7 +1,5 @@
 #include "pack_sketches.h"
 
-#include <cmath>
-
 namespace fgsbir::bindings {
 namespace {
 
@@ -28,11 +26,18 @@ float* PackedSketches::room_for(std::int64_t count) {
     return points_.data() + before;
 }
 
+// To the nearest whole number, half to even, without a call: above 2^52 float64 holds whole numbers only. For |x| < 2^51; the
+// rasteriser refuses anything near that.
+inline double rounded(double x) {
+    constexpr double kShift = 6755399441055744.0;  // 1.5 * 2^52
+    return (x + kShift) - kShift;
+}
+
 inline void PackedSketches::put(float* target, double x, double y) const {
     x *= map_.scale_x;
     y *= map_.scale_y;
-    target[0] = static_cast<float>(map_.round ? std::rint(x) : x);
-    target[1] = static_cast<float>(map_.round ? std::rint(y) : y);
+    target[0] = static_cast<float>(map_.round ? rounded(x) : x);
+    target[1] = static_cast<float>(map_.round ? rounded(y) : y);
 }
 
 void PackedSketches::end_stroke() {
@@ -75,8 +80,15 @@ void PackedSketches::add_stroke(const py::handle& stroke) {
         const Py_ssize_t count = PySequence_Fast_GET_SIZE(points.ptr());
         float* target = room_for(count);
         for (Py_ssize_t i = 0; i < count; ++i, target += 2) {
-            const auto wanted = [&] { return place() + ", point " + std::to_string(i) + ": expected a pair of numbers (x, y)"; };
             PyObject* item = PySequence_Fast_GET_ITEM(points.ptr(), i);
+            if (PyTuple_CheckExact(item) && PyTuple_GET_SIZE(item) >= 2) {  // nearly always
+                PyObject *x = PyTuple_GET_ITEM(item, 0), *y = PyTuple_GET_ITEM(item, 1);
+                if (PyFloat_CheckExact(x) && PyFloat_CheckExact(y)) {
+                    put(target, PyFloat_AS_DOUBLE(x), PyFloat_AS_DOUBLE(y));
+                    continue;
+                }
+            }
+            const auto wanted = [&] { return place() + ", point " + std::to_string(i) + ": expected a pair of numbers (x, y)"; };
             py::object pair;  // holds what is made of anything but a list or tuple
             if (!PyTuple_CheckExact(item) && !PyList_CheckExact(item)) {
                 pair = as_list(item, wanted());
