@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 
 from benchmarks.adapt_task import COMPILED, EAGER, FORMED, GATHERED, Task
-from benchmarks.rounds import Report
-from benchmarks.samples import ratio, significant
+from benchmarks.rounds import Ratio, Report
+from benchmarks.samples import ratio
 
 GROWING = "C grows, D=64, 10 rows: whole runs of few and of many steps"
 WHOLE = "whole Python calls of 5 steps, 10 rows"
@@ -37,9 +37,8 @@ def judge(report: Report) -> None:
             report.target(f"W' formed, times faster than {peer} ({group})", wanted, report.times(group, FORMED, (group, peer)))
     row = report.row(WHOLE, CACHED)
     if row is not None:
-        _, low, high = ratio(row["rounds"], np.ones(len(row["rounds"])), paired=True)
-        text = f"whole Python call with kept outputs, µs ({WHOLE})"
-        report.target(text, MOST_MICROSECONDS, (row["median"], significant(low), significant(high)), most=True)
+        got = Ratio(*ratio(row["rounds"], np.ones(len(row["rounds"])), paired=True), row["min"])
+        report.target(f"whole Python call with kept outputs, µs ({WHOLE})", MOST_MICROSECONDS, got, most=True)
 
 
 def judge_growth(report: Report, tasks: list[Task], steps: tuple[int, int]) -> None:
@@ -52,5 +51,4 @@ def judge_growth(report: Report, tasks: list[Task], steps: tuple[int, int]) -> N
             each[task] = (long - short) / (steps[1] - steps[0])
     for narrow, wide in pairwise(each):
         text = f"time of a step at C={wide.features} over that at C={narrow.features}"
-        got = ratio(each[wide], each[narrow], paired=True)
-        report.target(text, MOST_GROWTH, (significant(got[0], 4), significant(got[1], 4), significant(got[2], 4)), most=True)
+        report.target(text, MOST_GROWTH, Ratio(*ratio(each[wide], each[narrow], paired=True)), most=True)

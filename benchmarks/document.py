@@ -19,8 +19,9 @@ _HEAD = """# Performance
 How long the two native operations take beside everything else that does the same, and beside what the machine allows at all.
 Every competitor's answer is checked before it is timed; all take turns in the same run; each runs on one thread unless its
 row says otherwise, and in the fastest form that its documented interface allows. Times are microseconds. Percentiles are
-over single calls; ratios are between medians of rounds, with 95 % bootstrap intervals over the rounds. Made by `python -m
-benchmarks.document` from `benchmarks/results/`, which `make bench` measures anew.
+over single calls; ratios are between medians of rounds, with 95 % bootstrap intervals over the rounds. `By minima` is the
+same ratio of the shortest calls, and `at the limit` what it would be if ours did nothing but what the limit or floor of its
+table counts. Made by `python -m benchmarks.document` from `benchmarks/results/`, which `make bench` measures anew.
 """
 
 _RASTER = """
@@ -74,6 +75,7 @@ def _section(figures: Mapping[str, Any], meaning: str) -> str:
     where = [machine.get("device"), machine["processor"], f"{machine['cores']} cores", f"Python {machine['python']}"]
     versions = [f"{name} {version}" for name, version in figures.get("libraries", {}).items()]
     lines = [", ".join(filter(None, [*where, *versions])) + f". Commit {machine['commit']}, {figures['rounds']} rounds."]
+    lines.append(f"Load of the machine at the end, this benchmark included: {machine['load']:g} busy cores.")
     if figures["quick"]:
         lines.append("**A smoke test: these figures mean nothing.**")
     if "sketches" in figures:

@@ -20,7 +20,7 @@ _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, Python and commit of this run."""
+    """Processor, cores, Python, commit and present load (of the last minute, 1.0 = one busy core) of this run."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -28,7 +28,8 @@ def machine() -> dict[str, Any]:
         model = names[0] if names else model
     command = ["git", "describe", "--always", "--dirty"]
     commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return {"processor": model, "cores": os.cpu_count(), "python": platform.python_version(), "commit": commit or None}
+    facts = {"processor": model, "cores": os.cpu_count(), "python": platform.python_version(), "commit": commit or None}
+    return {**facts, "load": round(os.getloadavg()[0], 2)}
 
 
 def libraries(names: Iterable[str]) -> dict[str, str]:

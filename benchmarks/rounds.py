@@ -47,6 +47,17 @@ class Competitor:
     limit: bool = False
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as long one took as the other: by medians of rounds, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    minima: float | None = None  # the same of the shortest calls, which a busy machine disturbs least
+    ceiling: float | None = None  # what it would be if the faster one ran at the limit that was measured
+
+
 @dataclass
 class Report:
     """What a run found, as it goes into JSON."""
@@ -70,23 +81,26 @@ class Report:
         found = [row for name in names if (row := self.row(group, name)) is not None]
         return min(found, key=lambda row: float(row["median"]))["name"] if found else None
 
-    def times(self, group: str, name: str, against: tuple[str, str]) -> tuple[float, float, float] | None:
-        """How many times as long ``against`` (group, name) took, with its interval; None where either was not timed."""
+    def times(self, group: str, name: str, against: tuple[str, str]) -> Ratio | None:
+        """How many times as long ``against`` (group, name) took; None where either was not timed."""
         own, other = self.row(group, name), self.row(*against)
         if own is None or other is None:
             return None
         paired = len(own["rounds"]) == len(other["rounds"])
-        found = ratio(other["rounds"], own["rounds"], paired=paired)
-        return significant(found[0], 4), significant(found[1], 4), significant(found[2], 4)
+        value, low, high = ratio(other["rounds"], own["rounds"], paired=paired)
+        share, multiple = other.get("limit_share"), other.get("floor_multiple")
+        ceiling = multiple if multiple is not None else 1 / share if share else None
+        return Ratio(value, low, high, other["min"] / own["min"], ceiling)
 
-    def target(
-        self, text: str, wanted: float, got: tuple[float, float, float] | None, *, most: bool = False, **more: Any
-    ) -> None:
+    def target(self, text: str, wanted: float, got: Ratio | None, *, most: bool = False) -> None:
         """Record a target: reached when the ratio is at least (with ``most``: at most) the one wanted, None when not measured."""
-        reached = None if got is None else bool(got[0] <= wanted if most else got[0] >= wanted)
-        interval = None if got is None else [got[1], got[2]]
-        entry = {"target": text, "wanted": wanted, "most": most, "got": got and got[0], "interval": interval, "reached": reached}
-        self.targets.append({**entry, **more})
+        entry: dict[str, Any] = {"target": text, "wanted": wanted, "most": most, "got": None, "reached": None}
+        if got is not None:
+            entry["reached"] = bool(got.value <= wanted if most else got.value >= wanted)
+            entry |= {"got": significant(got.value, 4), "interval": [significant(got.low, 4), significant(got.high, 4)]}
+            entry |= {"by_minima": got.minima and significant(got.minima, 4)}
+            entry |= {"at_the_limit": None if most or got.ceiling is None else significant(got.ceiling, 4)}
+        self.targets.append(entry)
 
 
 def race(

@@ -17,7 +17,7 @@ from benchmarks.document import DOCUMENT, document, read_results
 from benchmarks.raster_field import MEAN, Field, normalise
 from benchmarks.raster_gate import Gate
 from benchmarks.raster_peers import Peer
-from benchmarks.rounds import Competitor, Report, Verdict, race
+from benchmarks.rounds import Competitor, Ratio, Report, Verdict, race
 from benchmarks.samples import ratio, summary
 from benchmarks.sketches import SIDE, SketchSet, load
 from benchmarks.tables import number
@@ -110,10 +110,22 @@ def test_wrong_answers_are_not_timed():
 
 def test_targets():
     report = Report()
-    report.target("fast", 10, (12.0, 11.0, 13.0))
-    report.target("near the limit", 4, (4.5, 4.2, 4.6), most=True)
+    report.target("fast", 10, Ratio(12.0, 11.0, 13.0, 12.5, 80.0))
+    report.target("near the limit", 4, Ratio(4.5, 4.2, 4.6, 4.1, 9.0), most=True)
     report.target("unknown", 4, report.times("none", "a", ("none", "b")))
     assert [entry["reached"] for entry in report.targets] == [True, False, None]
+    assert [entry.get("at_the_limit") for entry in report.targets] == [80.0, None, None]
+
+
+def test_ratios_of_rows():
+    report = Report()
+    times = {"ours": [1.0, 2.0, 1.5], "theirs": [10.0, 20.0, 15.0], "limit": [0.5, 1.0, 0.75]}
+    report.rows = [{"group": "g", "name": name, **summary(rounds)} for name, rounds in times.items()]
+    report.rows[1]["limit_share"] = 0.05
+    got = report.times("g", "ours", ("g", "theirs"))
+    assert got == Ratio(10.0, 10.0, 10.0, 10.0, 20.0)
+    assert report.times("g", "ours", ("g", "none")) is None
+    assert report.fastest("g", ["theirs", "none", "ours"]) == "ours"
 
 
 def test_share_of_the_limit_counts_bytes():
