@@ -19,9 +19,10 @@ _HEAD = """# Performance
 How long the two native operations take beside everything else that does the same, and beside what the machine allows at all.
 Every competitor's answer is checked before it is timed; all take turns in the same run; each runs on one thread unless its
 row says otherwise, and in the fastest form that its documented interface allows. Times are microseconds. Percentiles are
-over single calls; ratios are between medians of rounds, with 95 % bootstrap intervals over the rounds. `By minima` is the
-same ratio of the shortest calls, and `at the limit` what it would be if ours did nothing but what the limit or floor of its
-table counts. Made by `python -m benchmarks.document` from `benchmarks/results/`, which `make bench` measures anew.
+over single calls; ratios are between medians of rounds, with 95 % bootstrap intervals over the rounds. `At best` is the same
+ratio when each call counts with its shortest round, as on a machine that does nothing else, and `at the limit` what it would
+be if ours did nothing but what the limit or floor of its table counts. Made by `python -m benchmarks.document` from
+`benchmarks/results/`, which `make bench` measures anew.
 """
 
 _RASTER = """

@@ -78,14 +78,15 @@ def _drawn(report: Report, group: str, field: Field, contestants: list[Peer], ro
         field.ours(style, threads) for style in ("bresenham", "antialias") for threads in ((1, 2) if field.size > 1 else (1,))
     ]
     limiting = field.limits() if everyone else []
-    race(report, group, [*limiting, *map(field.peer, chosen), *ours], rounds=rounds, calls=len(field.blocks))
+    blank = [field.blank()] if field.source == "prepared" else []
+    race(report, group, [*limiting, *map(field.peer, chosen), *blank, *ours], rounds=rounds, calls=len(field.blocks))
 
 
 def _all_in_one_call(report: Report, field: Field, contestants: list[Peer], rounds: int) -> None:
     """The whole set into one array: more memory than any cache holds."""
     chosen = [field.peer(peer) for peer in contestants if peer.name in SAME]
     ours = [field.ours(style, threads) for style in ("bresenham", "antialias") for threads in (1, 2)]
-    race(report, ALL, [*field.limits(), *chosen, *ours], rounds=rounds, turn_ms=40.0)
+    race(report, ALL, [*field.limits(), *chosen, field.blank(), *ours], rounds=rounds, turn_ms=40.0)
 
 
 def _normalised(report: Report, group: str, field: Field, contestants: list[Peer], rounds: int, dtype: type[np.generic]) -> None:

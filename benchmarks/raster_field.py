@@ -112,6 +112,22 @@ class Field:
 
         return Competitor(named(style, threads), run, len(self.blocks[0]), check, BYTES, threads)
 
+    def blank(self) -> Competitor:
+        """This project's rasteriser given sketches without a point: what it takes to write images, whatever is on them."""
+        count = len(self.blocks[0])
+        batch = SketchBatch(np.empty((0, 2), np.float32), np.zeros(1, np.int64), np.zeros(count + 1, np.int64))
+        spec = RasterSpec(SIDE, SIDE)
+
+        def run(call: int) -> None:
+            rasterize(batch, spec, scale=False, out=self.out)
+
+        def check() -> Verdict:
+            self.out.fill(7)
+            run(0)
+            return Verdict(not self.out.any(), "blank images" if not self.out.any() else "blank sketches leave ink")
+
+        return Competitor("ours, blank sketches", run, count, check, BYTES)
+
     def ours_normalised(self, style: Style, out: NDArray[Any], threads: int = 1) -> Competitor:
         """The same, written as the encoder's normalised input: ``out`` [block, 3, 256, 256] float32 or float16."""
         dtype: Literal["float32", "float16"] = "float16" if out.dtype == np.float16 else "float32"

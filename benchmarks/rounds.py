@@ -54,7 +54,7 @@ class Ratio:
     value: float
     low: float
     high: float
-    minima: float | None = None  # the same of the shortest calls, which a busy machine disturbs least
+    best: float | None = None  # the same by each call's shortest round, which a busy machine disturbs least
     ceiling: float | None = None  # what it would be if the faster one ran at the limit that was measured
 
 
@@ -90,7 +90,7 @@ class Report:
         value, low, high = ratio(other["rounds"], own["rounds"], paired=paired)
         share, multiple = other.get("limit_share"), other.get("floor_multiple")
         ceiling = multiple if multiple is not None else 1 / share if share else None
-        return Ratio(value, low, high, other["min"] / own["min"], ceiling)
+        return Ratio(value, low, high, other["best"] / own["best"], ceiling)
 
     def target(self, text: str, wanted: float, got: Ratio | None, *, most: bool = False) -> None:
         """Record a target: reached when the ratio is at least (with ``most``: at most) the one wanted, None when not measured."""
@@ -98,7 +98,7 @@ class Report:
         if got is not None:
             entry["reached"] = bool(got.value <= wanted if most else got.value >= wanted)
             entry |= {"got": significant(got.value, 4), "interval": [significant(got.low, 4), significant(got.high, 4)]}
-            entry |= {"by_minima": got.minima and significant(got.minima, 4)}
+            entry |= {"by_best": got.best and significant(got.best, 4)}
             entry |= {"at_the_limit": None if most or got.ceiling is None else significant(got.ceiling, 4)}
         self.targets.append(entry)
 

@@ -68,16 +68,16 @@ _EXTRA: tuple[tuple[str, str, Callable[[Figures], str]], ...] = (  # shown where
 
 
 def target_table(figures: Figures) -> str:
-    """Every target, the ratio it got with its interval, the same by minima and at the limit, and whether it is enough."""
+    """Every target, the ratio it got with its interval, the same at best and at the limit, and whether it is enough."""
     answers = {True: "reached", False: "**not reached**", None: "not measured"}
     rows = []
     for entry in figures["targets"]:
         low, high = entry.get("interval", (None, None))
         got = number(entry["got"]) + (f" [{number(low)}, {number(high)}]" if low is not None else "")
         wanted = f"{'≤' if entry['most'] else '≥'} {entry['wanted']:g}"
-        more = number(entry.get("by_minima")), number(entry.get("at_the_limit"))
+        more = number(entry.get("by_best")), number(entry.get("at_the_limit"))
         rows.append([entry["target"], wanted, got, *more, answers[entry["reached"]]])
-    return table(["target", "wanted", "got [95 % interval]", "by minima", "at the limit", ""], rows)
+    return table(["target", "wanted", "got [95 % interval]", "at best", "at the limit", ""], rows)
 
 
 def notes(figures: Figures) -> str:

@@ -39,6 +39,8 @@ def test_summary_of_known_samples():
     assert (figures["min"], figures["median"], figures["calls"]) == (1.0, 50.5, 100)
     assert [figures[name] for name in ("p05", "p95", "p99")] == [5.95, 95.05, 99.01]
     assert figures["rounds"] == [10 * n + 5.5 for n in range(10)]
+    assert figures["best"] == 5.5  # the first round was the shortest of every call
+    assert summary([[1.0, 9.0], [5.0, 3.0]])["best"] == 2.0
 
 
 def test_paired_ratio_cancels_what_drifts():
