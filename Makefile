@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-NATIVE := pyproject.toml CMakeLists.txt $(wildcard csrc/*)
+NATIVE := pyproject.toml CMakeLists.txt $(wildcard csrc/* csrc/*/*)
 
 .PHONY: demo test check cpp sanitize races wheel bench clean
 
@@ -33,14 +33,14 @@ cpp: $(VENV)/.development
 # The same tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 sanitize: $(VENV)/.development
 	$(BIN)/cmake -S . -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DCMAKE_BUILD_TYPE=Debug \
-	  -DFGSBIR_BUILD_PYTHON=OFF -DFGSBIR_BUILD_TESTS=ON -DFGSBIR_SANITIZE=ON
+	  -DFGSBIR_BUILD_PYTHON=OFF -DFGSBIR_BUILD_TESTS=ON -DFGSBIR_CUDA=OFF -DFGSBIR_SANITIZE=ON
 	$(BIN)/cmake --build build/sanitize
 	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
 
 # Under ThreadSanitizer: the thread pool, and the CUDA kernels on the emulator, which finds missing barriers in them.
 races: $(VENV)/.development
 	$(BIN)/cmake -S . -B build/races -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-	  -DFGSBIR_BUILD_PYTHON=OFF -DFGSBIR_BUILD_TESTS=ON -DFGSBIR_SANITIZE=thread
+	  -DFGSBIR_BUILD_PYTHON=OFF -DFGSBIR_BUILD_TESTS=ON -DFGSBIR_CUDA=OFF -DFGSBIR_SANITIZE=thread
 	$(BIN)/cmake --build build/races
 	$(BIN)/ctest --test-dir build/races --output-on-failure
 

@@ -12,8 +12,13 @@ py::dict build_info() {
     info["version"] = FGSBIR_VERSION;
     info["compiler"] = FGSBIR_COMPILER;
     info["simd"] = fgsbir::isa_name(fgsbir::isa());
-    info["cuda"] = false;  // whether this module holds device code; there is none yet
+#ifdef FGSBIR_HAS_CUDA
+    info["cuda"] = true;
+#else
+    info["cuda"] = false;
+#endif
     info["cuda_toolkit"] = FGSBIR_CUDA_TOOLKIT;
+    info["cuda_architectures"] = FGSBIR_CUDA_ARCHITECTURES;
     return info;
 }
 
@@ -23,7 +28,11 @@ PYBIND11_MODULE(_native, module) {
     module.doc() = "Native core of fgsbir_edge: rasteriser and inner loop. All functions release the interpreter lock.";
     fgsbir::bindings::define_rasterize(module);
     fgsbir::bindings::define_adapt(module);
+    fgsbir::bindings::define_device(module);
+#ifdef FGSBIR_HAS_CUDA
+    fgsbir::bindings::define_rasterize_cuda(module);
+#endif
     module.def("build_info", &build_info,
                "What this module was built with: version, compiler, simd (the instructions in use here), cuda (device code inside), "
-               "cuda_toolkit ('' or its version).");
+               "cuda_toolkit and cuda_architectures ('' without).");
 }

@@ -15,54 +15,69 @@ namespace fgsbir {
 // at D = 2m - M and at each of the M + 1 pixels: draws; if D >= 0, steps the minor axis and takes 2M off D; adds 2m to D and steps
 // the major axis. So the pixel of major step k lies at minor step j(k) = floor((2mk + M) / 2M), and a walk can begin anywhere as
 // if it had come there.
-struct SegmentWalk {
+//
+// Int is std::int64_t for coordinates up to 1e9, whose lengths have products of 63 bits, or int for coordinates within
+// +-kSmallCoordinate, where 32 bits are faster.
+template <typename Int>
+struct SegmentWalkOf {
     bool x_is_major;
     int major, minor;            // coordinates of the first visible pixel
     int major_step, minor_step;  // +1 or -1
     int count;                   // visible pixels, at least 1
-    std::int64_t decision;       // D after the first visible pixel was drawn and before its step
-    std::int64_t twice_major, twice_minor;
+    Int decision;                // D after the first visible pixel was drawn and before its step
+    Int twice_major, twice_minor;
 };
+using SegmentWalk = SegmentWalkOf<std::int64_t>;
+constexpr int kSmallCoordinate = 8191;  // lengths of at most 16382, and twice one times another stays below 2^30
 
 namespace walk_detail {
 
 // One axis: `length` unit steps from `start` in the direction `sign`.
+template <typename Int>
 struct Axis {
-    std::int64_t start, length;
+    Int start, length;
     int sign;
 };
 
-FGSBIR_HOST_DEVICE static inline Axis axis(std::int64_t from, std::int64_t to) {
+template <typename Int>
+FGSBIR_HOST_DEVICE static inline Axis<Int> axis(Int from, Int to) {
     return {from, to < from ? from - to : to - from, to < from ? -1 : 1};
 }
-FGSBIR_HOST_DEVICE static inline std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-FGSBIR_HOST_DEVICE static inline std::int64_t most(std::int64_t a, std::int64_t b) { return a < b ? b : a; }
+template <typename Int>
+FGSBIR_HOST_DEVICE static inline Int least(Int a, Int b) {
+    return a < b ? a : b;
+}
+template <typename Int>
+FGSBIR_HOST_DEVICE static inline Int most(Int a, Int b) {
+    return a < b ? b : a;
+}
 
 // First and last step (possibly an empty range) whose coordinate lies in [low, high].
-FGSBIR_HOST_DEVICE static inline std::int64_t first_inside(const Axis& a, std::int64_t low, std::int64_t high) {
-    return most(0, a.sign > 0 ? low - a.start : a.start - high);
+template <typename Int>
+FGSBIR_HOST_DEVICE static inline Int first_inside(const Axis<Int>& a, Int low, Int high) {
+    return most(Int{0}, a.sign > 0 ? low - a.start : a.start - high);
 }
-FGSBIR_HOST_DEVICE static inline std::int64_t last_inside(const Axis& a, std::int64_t low, std::int64_t high) {
+template <typename Int>
+FGSBIR_HOST_DEVICE static inline Int last_inside(const Axis<Int>& a, Int low, Int high) {
     return least(a.length, a.sign > 0 ? high - a.start : a.start - low);
 }
 
 }  // namespace walk_detail
 
 // The walk from (x0, y0) to (x1, y1) cut to the pixels with x in [left, right] and y in [top, bottom]; false when none is left.
-// Coordinates up to 1e9, so that products of two lengths fit into 64 bits.
-FGSBIR_HOST_DEVICE static inline bool clip_segment(std::int64_t x0, std::int64_t y0, std::int64_t x1, std::int64_t y1, int left,
-                                                   int top, int right, int bottom, SegmentWalk& walk) {
+template <typename Int>
+FGSBIR_HOST_DEVICE static inline bool clip_segment(int x0, int y0, int x1, int y1, int left, int top, int right, int bottom,
+                                                   SegmentWalkOf<Int>& walk) {
     using namespace walk_detail;
-    const Axis x = axis(x0, x1), y = axis(y0, y1);
+    const Axis<Int> x = axis<Int>(x0, x1), y = axis<Int>(y0, y1);
     walk.x_is_major = x.length > y.length;
-    const Axis major = walk.x_is_major ? x : y, minor = walk.x_is_major ? y : x;
-    const std::int64_t major_low = walk.x_is_major ? left : top, major_high = walk.x_is_major ? right : bottom;
-    const std::int64_t minor_low = walk.x_is_major ? top : left, minor_high = walk.x_is_major ? bottom : right;
-    const std::int64_t twice_major = 2 * major.length, twice_minor = 2 * minor.length;
+    const Axis<Int> major = walk.x_is_major ? x : y, minor = walk.x_is_major ? y : x;
+    const Int major_low = walk.x_is_major ? left : top, major_high = walk.x_is_major ? right : bottom;
+    const Int minor_low = walk.x_is_major ? top : left, minor_high = walk.x_is_major ? bottom : right;
+    const Int twice_major = 2 * major.length, twice_minor = 2 * minor.length;
 
-    std::int64_t first = first_inside(major, major_low, major_high), last = last_inside(major, major_low, major_high);
-    const std::int64_t minor_first = first_inside(minor, minor_low, minor_high);
-    const std::int64_t minor_last = last_inside(minor, minor_low, minor_high);
+    Int first = first_inside(major, major_low, major_high), last = last_inside(major, major_low, major_high);
+    const Int minor_first = first_inside(minor, minor_low, minor_high), minor_last = last_inside(minor, minor_low, minor_high);
     if (minor_first > minor_last) return false;
     if (minor_first > 0) {  // smallest k with j(k) >= minor_first; a positive numerator, rounded up
         first = most(first, (twice_major * minor_first - major.length + twice_minor - 1) / twice_minor);
@@ -72,7 +87,7 @@ FGSBIR_HOST_DEVICE static inline bool clip_segment(std::int64_t x0, std::int64_t
     }
     if (first > last) return false;
 
-    const std::int64_t j = major.length == 0 ? 0 : (twice_minor * first + major.length) / twice_major;
+    const Int j = first == 0 ? 0 : (twice_minor * first + major.length) / twice_major;  // most begin inside: no division
     walk.decision = twice_minor * (first + 1) - major.length - twice_major * j;
     walk.major = static_cast<int>(major.start + major.sign * first);
     walk.minor = static_cast<int>(minor.start + minor.sign * j);

@@ -5,24 +5,19 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
-#include <stdexcept>
-#include <string>
 #include <utility>
 
+#include "cuda/error.h"
+
 #ifdef __CUDACC__
-// A variable of the block's shared memory (Type without constructor; an alias for arrays), and all of the dynamic part as a pointer.
+// A variable of the block's shared memory (Type without constructor; an alias for arrays), and the dynamic part as a pointer.
 #define FGSBIR_SHARED(Type, name) __shared__ Type name
-#define FGSBIR_DYNAMIC_SHARED(Type, name)              \
+#define FGSBIR_DYNAMIC_SHARED(Type, name)            \
     extern __shared__ uint4 fgsbir_dynamic_shared[]; \
     Type* const name = reinterpret_cast<Type*>(fgsbir_dynamic_shared)
 #endif
 
 namespace fgsbir::cuda {
-
-// CUDA refused or failed; what() says what was tried, CUDA's own words and the remedy.
-struct Error : std::runtime_error {
-    using std::runtime_error::runtime_error;
-};
 
 // What to do about an error, for people.
 const char* remedy(cudaError_t error);
@@ -33,8 +28,8 @@ void check(cudaError_t error, const char* what);
 // Starts kernel(arguments...) on the stream. Errors of the launch itself throw here; errors of the running kernel show in a later
 // call on the device.
 template <typename... Parameters, typename... Arguments>
-void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t dynamic_shared, cudaStream_t stream,
-            Arguments&&... arguments) {
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t dynamic_shared,
+            cudaStream_t stream, Arguments&&... arguments) {
     cudaLaunchConfig_t config{};
     config.gridDim = grid;
     config.blockDim = block;

@@ -39,7 +39,8 @@ namespace {
 constexpr std::size_t kStack = std::size_t{1} << 18, kGuard = std::size_t{1} << 16;
 constexpr unsigned kWarp = 32;
 
-// ---- ThreadSanitizer: each fiber is a thread of its own, and only barriers order what they do. Without it all of this is nothing.
+// ---- ThreadSanitizer: each fiber is a thread of its own, and only barriers order what they do. Without it all of this is
+// nothing.
 #if defined(__SANITIZE_THREAD__)
 // The scheduler's own variables are no business of the race detector.
 struct Unwatched {
@@ -86,17 +87,12 @@ struct Fiber {
     Fiber() = default;
     Fiber(const Fiber&) = delete;
     Fiber& operator=(const Fiber&) = delete;
-    ~Fiber() {
-        if (stack != nullptr) munmap(stack, kGuard + kStack);
-#if defined(__SANITIZE_THREAD__)
-        if (tsan != nullptr) __tsan_destroy_fiber(tsan);
-#endif
-    }
 };
 
 struct Machine {
     std::vector<std::unique_ptr<Fiber>> fibers;  // kept from launch to launch
-    std::vector<std::unique_ptr<Fiber>> abandoned;  // stuck in the middle of a kernel that failed; kept so that nothing reuses their stacks
+    std::vector<std::unique_ptr<Fiber>>
+        abandoned;  // stuck in the middle of a kernel that failed; kept so that nothing reuses their stacks
     Fiber* current = nullptr;
     ucontext_t main{};
     void* main_tsan = nullptr;
@@ -111,7 +107,8 @@ struct Machine {
     struct Free {
         void operator()(void* memory) const { std::free(memory); }
     };
-    std::map<const void*, std::unique_ptr<void, Free>> arena;  // the block's shared memory, each object in an allocation of its own
+    std::map<const void*, std::unique_ptr<void, Free>>
+        arena;  // the block's shared memory, each object in an allocation of its own
     std::size_t shared_bytes = 0;
     std::mt19937_64 random;
     unsigned arrived = 0, generation = 0;
@@ -122,7 +119,7 @@ struct Machine {
 };
 
 Machine& machine() {
-    static Machine instance;
+    static Machine& instance = *new Machine;  // never taken down: ThreadSanitizer would miss the ends of parked fibers
     return instance;
 }
 
@@ -218,7 +215,8 @@ std::string whereabouts() {
         const Fiber& fiber = *m.fibers[r];
         ++count[fiber.state == State::done ? "out of the kernel" : fiber.state == State::ready ? "running" : standing(fiber)];
     }
-    std::string text = "block (" + std::to_string(m.place.block.x) + ", " + std::to_string(m.place.block.y) + ", " + std::to_string(m.place.block.z) + "):";
+    std::string text = "block (" + std::to_string(m.place.block.x) + ", " + std::to_string(m.place.block.y) + ", " +
+                       std::to_string(m.place.block.z) + "):";
     for (const auto& [where, threads] : count) text += " " + std::to_string(threads) + " threads " + where + ";";
     return text;
 }
@@ -234,7 +232,8 @@ void release_warp_if_complete(unsigned warp_begin, unsigned mask) {
         if ((mask >> (r - warp_begin) & 1U) == 0 || fiber.state == State::done) continue;
         if (fiber.state != State::in_warp || fiber.mask != mask) return;
         if (first == nullptr) first = &fiber;
-        if (fiber.site.line != first->site.line || std::string(fiber.operation) != first->operation) return;  // shows as a deadlock
+        if (fiber.site.line != first->site.line || std::string(fiber.operation) != first->operation)
+            return;  // shows as a deadlock
         result.values[r - warp_begin] = fiber.value;
         result.present |= 1U << (r - warp_begin);
     }
@@ -348,7 +347,8 @@ int barrier(bool predicate, Site site) {
     Machine& m = machine();
     const Unwatched unwatched;
     Fiber& self = *m.current;
-    char* tag = &m.barrier_tags[m.generation % 2];  // two, for a fast thread may reach the next barrier before a slow one leaves this
+    char* tag =
+        &m.barrier_tags[m.generation % 2];  // two, for a fast thread may reach the next barrier before a slow one leaves this
     happens_before(tag);
     self.operation = "__syncthreads";
     self.site = site;

@@ -1,9 +1,9 @@
 // Runs CUDA kernels on a CPU, for tests on machines without a GPU.
 //
-// A .cu file is compiled as ordinary C++ with this folder first on the include path, so that <cuda_runtime.h> and <cuda_fp16.h> are
-// the ones here. Every thread of a block is a fiber with a stack of its own; one operating system thread runs all fibers in turns.
-// A fiber runs until it waits (__syncthreads, __syncwarp, a shuffle or a vote) and goes on when all that must arrive have arrived.
-// Blocks run one after the other.
+// A .cu file is compiled as ordinary C++ with this folder first on the include path, so that <cuda_runtime.h> and <cuda_fp16.h>
+// are the ones here. Every thread of a block is a fiber with a stack of its own; one operating system thread runs all fibers in
+// turns. A fiber runs until it waits (__syncthreads, __syncwarp, a shuffle or a vote) and goes on when all that must arrive have
+// arrived. Blocks run one after the other.
 //
 // What a passing test proves: the kernel's logic and integer arithmetic; with AddressSanitizer that it stays inside global memory
 // and the block's shared memory, with UndefinedBehaviorSanitizer that wide accesses are aligned; that all threads reach the same
@@ -26,8 +26,8 @@
 namespace cuda_emulation {
 
 struct Settings {
-    bool shuffle = false;    // run threads and blocks in random orders instead of ascending ones
-    std::uint64_t seed = 0;  // of those orders, and of what shared memory holds at a block's start
+    bool shuffle = false;               // run threads and blocks in random orders instead of ascending ones
+    std::uint64_t seed = 0;             // of those orders, and of what shared memory holds at a block's start
     std::size_t shared_limit = 166912;  // bytes a block may ask for, as on Orin (163 KiB)
 };
 Settings& settings();  // for the launches that follow

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "../check.h"
+#include "check.h"
 #include "cuda/launch.cuh"
 
 namespace {
@@ -52,7 +52,8 @@ __global__ void warp_operations(unsigned* out) {
     right = right && __shfl_sync(0xffffffffU, 100 + t, 5) == 100 + t - lane + 5;
     right = right && __shfl_sync(0xffffffffU, t, 1, 8) == t - t % 8 + 1;
     right = right && __shfl_up_sync(0xffffffffU, static_cast<float>(t), 2) == static_cast<float>(lane < 2 ? t : t - 2);
-    right = right && __shfl_down_sync(0xffffffffU, std::uint64_t{t} << 40, 1, 16) == std::uint64_t{t % 16 == 15 ? t : t + 1} << 40;
+    right = right && __shfl_down_sync(0xffffffffU, std::uint64_t{t} << 40, 1, 16) == std::uint64_t{t % 16 == 15 ? t : t + 1}
+                                                                                         << 40;
     right = right && __shfl_xor_sync(0xffffffffU, t, 7) == (t ^ 7U);
     right = right && __any_sync(0xffffffffU, lane == 31) && !__any_sync(0xffffffffU, 0);
     right = right && __all_sync(0xffffffffU, 1) && !__all_sync(0xffffffffU, lane != 3);
@@ -120,9 +121,9 @@ bool fails(void (*kernel)(), const std::string& words, unsigned threads = 64) {
 }
 
 void halves() {
-    const float samples[] = {0.0F,     -0.0F,         1.0F,     -2.5F,         65504.0F,      65519.9F,        65520.0F, 1e9F,
-                             0x1p-24F, 0x1.8p-25F,    0x1p-25F, 0x1.000002p-25F, 0x1.ffcp-15F,  0x1.ffep-15F,    0.1F,     1.0F / 3,
-                             1.0004883F, 1.0014648F, -INFINITY, 6.1e-5F};
+    const float samples[] = {0.0F, -0.0F,    1.0F,       -2.5F,      65504.0F,        65519.9F,     65520.0F,
+                             1e9F, 0x1p-24F, 0x1.8p-25F, 0x1p-25F,   0x1.000002p-25F, 0x1.ffcp-15F, 0x1.ffep-15F,
+                             0.1F, 1.0F / 3, 1.0004883F, 1.0014648F, -INFINITY,       6.1e-5F};
     const std::uint16_t expected[] = {0x0000, 0x8000, 0x3c00, 0xc100, 0x7bff, 0x7bff, 0x7c00, 0x7c00, 0x0001, 0x0001,
                                       0x0000, 0x0001, 0x0400, 0x0400, 0x2e66, 0x3555, 0x3c00, 0x3c02, 0xfc00, 0x03ff};
     for (std::size_t i = 0; i < std::size(samples); ++i) CHECK(__half_as_ushort(__float2half_rn(samples[i])) == expected[i]);
