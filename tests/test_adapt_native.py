@@ -217,5 +217,5 @@ def test_native_refuses(change, message):
 
 def test_build_info():
     info = _native.build_info()
-    assert {"version", "compiler", "simd", "cuda", "cuda_toolkit"} == set(info)
+    assert {"version", "compiler", "simd", "cuda", "cuda_toolkit", "cuda_architectures"} == set(info)
     assert isinstance(info["cuda"], bool)
