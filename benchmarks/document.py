@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.reasons import reason_for
 from benchmarks.record import RESULTS
-from benchmarks.tables import group_table, groups, notes, target_table
+from benchmarks.tables import facts, group_table, groups, notes, target_table
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 ALL = ("raster", "adapt", "raster_cuda", "adapt_cuda")  # results by file name
@@ -75,22 +75,9 @@ def _section(figures: Mapping[str, Any], meaning: str) -> str:
     machine = figures["machine"]
     where = [machine.get("device"), machine["processor"], f"{machine['cores']} cores", f"Python {machine['python']}"]
     versions = [f"{name} {version}" for name, version in figures.get("libraries", {}).items()]
-    lines = [", ".join(filter(None, [*where, *versions])) + f". Commit {machine['commit']}, {figures['rounds']} rounds."]
+    lines = [", ".join(filter(None, [*where, *versions])) + f". Commit {machine['commit']}."]
     lines.append(f"Load of the machine at the end, this benchmark included: {machine['load']:g} busy cores.")
-    if figures["quick"]:
-        lines.append("**A smoke test: these figures mean nothing.**")
-    if "sketches" in figures:
-        drawn = figures["sketches"]
-        lines.append(
-            f"{drawn['count']} sketches ({drawn['set']}: {drawn['note']}), {drawn['segments']} segments each on average."
-        )
-    if "peak_gflops" in figures:
-        peaks = ", ".join(f"{name} {value:g}" for name, value in figures["peak_gflops"].items())
-        lines.append(f"Peak of one core, GFLOP/s in float32: {peaks}.")
-    if figures.get("first_call_seconds"):
-        calls = figures["first_call_seconds"].values()
-        lines.append(f"First calls of torch.compile, not counted in any row: {min(calls):g} to {max(calls):g} s a graph.")
-    body = "\n".join(lines) + "\n" + meaning
+    body = "\n".join(lines) + "\n" + facts(figures) + meaning
     body += f"\n### Targets\n\n{target_table(figures)}{_reasons(figures)}"
     body += "".join(f"\n### {group[0].upper()}{group[1:]}\n\n{group_table(figures, group)}" for group in groups(figures))
     left = notes(figures)

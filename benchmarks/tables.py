@@ -87,7 +87,27 @@ def notes(figures: Figures) -> str:
     return "".join(lines)
 
 
+def facts(figures: Figures) -> str:
+    """What was drawn or adapted, how often, and what the machine can do; a line each."""
+    lines = [f"{figures['rounds']} rounds."]
+    if figures["quick"]:
+        lines.append("**A smoke test: these figures mean nothing.**")
+    if "sketches" in figures:
+        drawn = figures["sketches"]
+        lines.append(
+            f"{drawn['count']} sketches ({drawn['set']}: {drawn['note']}), {drawn['segments']} segments each on average."
+        )
+    if "peak_gflops" in figures:
+        peaks = ", ".join(f"{name} {value:g}" for name, value in figures["peak_gflops"].items())
+        lines.append(f"Peak of one core, GFLOP/s in float32: {peaks}.")
+    if figures.get("first_call_seconds"):
+        calls = figures["first_call_seconds"].values()
+        lines.append(f"First calls of torch.compile, not counted in any row: {min(calls):g} to {max(calls):g} s a graph.")
+    return "\n".join(lines) + "\n"
+
+
 def text(figures: Figures) -> str:
     """All of it, as the commands print it."""
-    parts = [f"\n{group}\n\n{group_table(figures, group)}" for group in groups(figures)]
+    parts = [facts(figures)]
+    parts += [f"\n{group}\n\n{group_table(figures, group)}" for group in groups(figures)]
     return "".join([*parts, "\n", target_table(figures), "\n", notes(figures)])

@@ -20,7 +20,7 @@ from benchmarks.raster_peers import Peer
 from benchmarks.rounds import Competitor, Ratio, Report, Verdict, race
 from benchmarks.samples import ratio, summary
 from benchmarks.sketches import SIDE, SketchSet, load
-from benchmarks.tables import number
+from benchmarks.tables import number, text
 from fgsbir_edge._reference import raster as twin
 
 PASS = Verdict(True, "right")
@@ -248,7 +248,8 @@ def test_quick_run_of_the_rasterisers(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("FGSBIR_DATA", raising=False)
     figures = run(Options(data=None, rounds=1, quick=True))
     assert figures["sketches"]["set"] == "bundled drawings"
-    assert "no data folder given" in figures["sketches"]["note"]
+    assert "traced lines of the bundled drawings, no data folder given" in text(figures)
+    assert "smoke test" in text(figures)
     ours = [row for row in figures["rows"] if row["name"].startswith("ours")]
     assert len({row["group"] for row in ours}) == 11
     assert not [entry for entry in figures["rejected"] if entry["name"].startswith("ours")]
@@ -295,13 +296,13 @@ def test_comparison_says_what_changed(tmp_path: Path):
     noise = lambda middle: list(middle + rng.normal(0, 0.05, 15))  # noqa: E731
     old = tmp_path / "old.json"
     old.write_text(json.dumps(result("q", quick=noise(2), slow=noise(1), same=noise(1), gone=noise(1))))
-    text = comparison(result("q", quick=noise(1), slow=noise(2), same=noise(1), new=noise(1)), old)
-    lines = {line.split(" | ")[0].removeprefix("| g: "): line for line in text.splitlines() if line.startswith("| g")}
+    shown = comparison(result("q", quick=noise(1), slow=noise(2), same=noise(1), new=noise(1)), old)
+    lines = {line.split(" | ")[0].removeprefix("| g: "): line for line in shown.splitlines() if line.startswith("| g")}
     assert "faster" in lines["quick"]
     assert "slower" in lines["slow"]
     assert "no difference" in lines["same"]
-    assert "only in one of the two: g: gone" in text
-    assert "only in one of the two: g: new" in text
+    assert "only in one of the two: g: gone" in shown
+    assert "only in one of the two: g: new" in shown
 
 
 def test_comparison_refuses_other_benchmarks(tmp_path: Path):
@@ -323,6 +324,6 @@ def test_document_is_what_the_results_give():
 
 
 def test_document_claims_nothing_unmeasured():
-    text = document({})
-    assert "No figures were taken on a GPU yet" in text
-    assert text.count("Not measured") == 2
+    page = document({})
+    assert "No figures were taken on a GPU yet" in page
+    assert page.count("Not measured") == 2
