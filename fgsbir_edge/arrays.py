@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -9,6 +11,7 @@ from fgsbir_edge.errors import NonFiniteError, ShapeError
 
 Float32 = NDArray[np.float32]
 
+ALIGNED_BYTES = 1 << 20
 SMALLEST_NORM = 1e-12  # below it a vector has no direction; dividing by this keeps zero rows zero instead of NaN
 
 
@@ -46,8 +49,10 @@ def normalised(rows: Float32) -> Float32:
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[np.generic]:
-    """A new C-contiguous array that begins on a 64-byte boundary: one cache line, one store of the widest vectors."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    """A new C-contiguous array; from ALIGNED_BYTES on it begins on a 64-byte boundary, which stores around the cache need."""
+    size = prod(shape) * np.dtype(dtype).itemsize
+    if size < ALIGNED_BYTES:
+        return np.empty(shape, dtype)
     memory = np.empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + size].view(dtype).reshape(shape)
