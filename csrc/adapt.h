@@ -87,6 +87,7 @@ struct AdaptResults {
     double* margins;              // [B] the margin used
     std::int32_t* base_ranks;     // [B] rank of the true photo before any step; 0 where the task has no query
     std::int32_t* adapted_ranks;  // [B] after the last step
+    double* seconds = nullptr;    // [B] wall time spent on each task (the CPU's adapt() alone)
 };
 
 // Gradient descent on L = mean over triplets of softplus_b(margin + d(a, p) - d(a, n)), d the Euclidean distance
@@ -143,11 +144,38 @@ struct AdaptPlan {
     std::vector<std::int32_t> left_out;         // [B] the pair that a task leaves out, its query; -1: all pairs
 };
 
-// Triplets (sketch, its photo, another photo), sketches ascending, then other photos ascending; photo_of [k] holds rows.
-// support: other photos that the task's own pairs name; gallery: every other photo row k .. m - 1, also those of pairs left out,
-// since the gallery that the person will search holds them. Task 0 has all pairs; with folds, tasks 1 .. k leave one out each.
-// Throws std::invalid_argument where a row is no photo.
+// Triplets (sketch, its photo, another photo), sketches ascending, then other photos ascending; photo_of [k] holds rows, -1 for a pair
+// that takes no part. support: other photos that the task's own pairs name; gallery: every other photo row k .. m - 1, also those of
+// pairs left out, since the gallery that the person will search holds them. Task 0 has all pairs; with folds, tasks 1 .. k leave one
+// out each. Throws std::invalid_argument where a row is no photo.
 AdaptPlan plan_adapt(const std::int32_t* photo_of, std::int64_t pairs, std::int64_t items, AdaptNegatives negatives, bool folds);
+
+// Several supports made of pairs, packed as in AdaptSupports.
+struct AdaptPeople {
+    const std::int64_t* row_offsets;   // [S + 1]
+    const std::int64_t* pair_offsets;  // [S + 1] k is the difference
+    const std::int32_t* photo_of;      // [sum of k] rows of the pair's own support
+    const std::int32_t* truth;         // [sum of k] the pair's photo, counted within the support's pool; nullptr: folds rank nothing
+    std::int64_t count;                // S
+    std::int64_t fold_pairs;           // supports with at least so many pairs get folds; 0: none does
+    AdaptNegatives negatives;
+    bool photos_move;                  // side "both"
+    double margin;                     // of every task; NaN asks the margin network
+};
+
+// All that AdaptSupports and AdaptTasks need beside outputs and gram: for each support the task with all pairs, then its folds.
+struct AdaptPeoplePlan {
+    std::vector<std::uint8_t> moves;
+    std::vector<std::int64_t> gram_offsets, triplet_offsets, result_rows, first_task;  // first_task [S + 1]: tasks of each support
+    std::vector<std::int32_t> support, triplets, query, truth;
+    std::vector<double> margins;
+    bool photos_move = false;
+
+    AdaptTasks tasks() const;  // a view, valid as long as the plan is
+};
+
+// Coefficients of support s begin at row_offsets[s]; folds write none. Throws as plan_adapt.
+AdaptPeoplePlan plan_people(const AdaptPeople& people);
 
 // ---- the head's side: from features and back ----
 

@@ -8,24 +8,52 @@
 namespace fgsbir {
 namespace {
 
-void require(bool condition, const std::string& message) {
-    if (!condition) throw std::invalid_argument("adapt: " + message);
-}
+constexpr std::int64_t kMostItems = 32768;  // its Gram matrix is 4 GiB, and places in it are 32-bit numbers
+
+[[noreturn]] void refuse(const std::string& message) { throw std::invalid_argument("adapt: " + message); }
+
+std::string text(std::int64_t number) { return std::to_string(number); }
 
 void check_offsets(const char* name, const std::int64_t* offsets, std::int64_t count) {
-    require(offsets[0] == 0, std::string(name) + " must begin with 0");
+    if (offsets[0] != 0) refuse(std::string(name) + " must begin with 0");
     for (std::int64_t i = 0; i < count; ++i) {
-        require(offsets[i] <= offsets[i + 1], std::string(name) + " must not decrease, but does at " + std::to_string(i + 1));
+        if (offsets[i] > offsets[i + 1]) refuse(std::string(name) + " must not decrease, but does at " + text(i + 1));
     }
 }
 
 void check_rule(const AdaptRule& rule) {
-    require(rule.num_steps >= 0, "the number of steps is negative");
-    require(rule.sharpness >= 0.0 && std::isfinite(rule.sharpness),
-            "sharpness is " + std::to_string(rule.sharpness) + ", expected 0 (hinge) or a positive number");
-    require(std::isfinite(rule.momentum), "momentum is " + std::to_string(rule.momentum) + ", expected a finite number");
-    require(rule.form == AdaptForm::automatic || rule.form == AdaptForm::gram || rule.form == AdaptForm::span,
-            "form is unknown; expected automatic, gram or span");
+    if (rule.num_steps < 0) refuse("the number of steps is negative");
+    if (!(rule.sharpness >= 0.0 && std::isfinite(rule.sharpness))) {
+        refuse("sharpness is " + std::to_string(rule.sharpness) + ", expected 0 (hinge) or a positive number");
+    }
+    if (!std::isfinite(rule.momentum)) refuse("momentum is " + std::to_string(rule.momentum) + ", expected a finite number");
+    if (rule.form != AdaptForm::automatic && rule.form != AdaptForm::gram && rule.form != AdaptForm::span) {
+        refuse("form is unknown; expected automatic, gram or span");
+    }
+}
+
+void check_triplets(const std::int32_t* triplets, std::int64_t first, std::int64_t last, std::int64_t items) {
+    for (std::int64_t i = 3 * first; i < 3 * last; ++i) {
+        if (triplets[i] >= 0 && triplets[i] < items) continue;
+        refuse("triplets[" + text(i / 3) + "] names item " + text(triplets[i]) + ", but there are " + text(items));
+    }
+}
+
+template <typename Real>
+void check_query(const AdaptBatch<Real>& batch, std::int64_t task, std::int64_t support, std::int64_t items) {
+    const AdaptTasks& tasks = batch.tasks;
+    const AdaptPools<Real>& pools = batch.pools;
+    if (tasks.query == nullptr || tasks.query[task] == -1) return;
+    if (tasks.query[task] < 0 || tasks.query[task] >= items) {
+        refuse("the query of task " + text(task) + " is item " + text(tasks.query[task]) + ", but there are " + text(items));
+    }
+    if (pools.count == 0 || pools.pool_of[support] < 0) {
+        refuse("task " + text(task) + " has a query, but its support has no pool of photos to rank it among");
+    }
+    const std::int64_t pool = pools.pool_of[support], photos = pools.row_offsets[pool + 1] - pools.row_offsets[pool];
+    if (tasks.truth[task] < 0 || tasks.truth[task] >= photos) {
+        refuse("the true photo of task " + text(task) + " is " + text(tasks.truth[task]) + ", but its pool has " + text(photos));
+    }
 }
 
 }  // namespace
@@ -36,41 +64,30 @@ void check_adapt(const AdaptBatch<Real>& batch) {
     const AdaptPools<Real>& pools = batch.pools;
     const AdaptTasks& tasks = batch.tasks;
     check_rule(batch.rule);
-    require(supports.width >= 1, "outputs have no columns, expected at least one item and one dimension");
-    require(supports.count >= 0 && pools.count >= 0 && tasks.count >= 0 && batch.margin_net.hidden >= 0, "a count is negative");
+    if (supports.width < 1) refuse("outputs have no columns, expected at least one item and one dimension");
+    if (supports.count < 0 || pools.count < 0 || tasks.count < 0 || batch.margin_net.hidden < 0) refuse("a count is negative");
     check_offsets("row_offsets", supports.row_offsets, supports.count);
-    if (pools.count > 0) {
-        check_offsets("pool row_offsets", pools.row_offsets, pools.count);
-        for (std::int64_t s = 0; s < supports.count; ++s) {
-            require(pools.pool_of[s] >= -1 && pools.pool_of[s] < pools.count,
-                    "pool_of[" + std::to_string(s) + "] is " + std::to_string(pools.pool_of[s]) + ", but there are " +
-                        std::to_string(pools.count) + " pools");
-        }
+    if (pools.count > 0) check_offsets("pool row_offsets", pools.row_offsets, pools.count);
+    for (std::int64_t s = 0; pools.count > 0 && s < supports.count; ++s) {
+        if (pools.pool_of[s] >= -1 && pools.pool_of[s] < pools.count) continue;
+        refuse("pool_of[" + text(s) + "] is " + text(pools.pool_of[s]) + ", but there are " + text(pools.count) + " pools");
     }
     check_offsets("triplet_offsets", tasks.triplet_offsets, tasks.count);
     for (std::int64_t b = 0; b < tasks.count; ++b) {
         const std::int64_t s = tasks.support[b];
-        require(s >= 0 && s < supports.count, "task " + std::to_string(b) + " names support " + std::to_string(s) +
-                                                  ", but there are " + std::to_string(supports.count));
-        const std::int64_t items = supports.row_offsets[s + 1] - supports.row_offsets[s];
-        require(items >= 1, "support " + std::to_string(s) + " has no rows, expected at least one item and one dimension");
-        for (std::int64_t i = 3 * tasks.triplet_offsets[b]; i < 3 * tasks.triplet_offsets[b + 1]; ++i) {
-            require(tasks.triplets[i] >= 0 && tasks.triplets[i] < items,
-                    "triplets[" + std::to_string(i / 3) + "] names item " + std::to_string(tasks.triplets[i]) + ", but there are " +
-                        std::to_string(items));
+        if (s < 0 || s >= supports.count) {
+            refuse("task " + text(b) + " names support " + text(s) + ", but there are " + text(supports.count));
         }
-        require(batch.margin_net.hidden > 0 || !std::isnan(tasks.margins[b]),
-                "the margin of task " + std::to_string(b) + " is NaN and there is no margin network; give a number");
-        if (tasks.query == nullptr || tasks.query[b] == -1) continue;
-        require(tasks.query[b] >= 0 && tasks.query[b] < items, "the query of task " + std::to_string(b) + " is item " +
-                                                                   std::to_string(tasks.query[b]) + ", but there are " +
-                                                                   std::to_string(items));
-        require(pools.count > 0 && pools.pool_of[s] >= 0,
-                "task " + std::to_string(b) + " has a query, but its support has no pool of photos to rank it among");
-        const std::int64_t p = pools.pool_of[s], photos = pools.row_offsets[p + 1] - pools.row_offsets[p];
-        require(tasks.truth[b] >= 0 && tasks.truth[b] < photos, "the true photo of task " + std::to_string(b) + " is " +
-                                                                    std::to_string(tasks.truth[b]) + ", but its pool has " +
-                                                                    std::to_string(photos));
+        const std::int64_t items = supports.row_offsets[s + 1] - supports.row_offsets[s];
+        if (items < 1) refuse("support " + text(s) + " has no rows, expected at least one item and one dimension");
+        if (items > kMostItems) {
+            refuse("support " + text(s) + " has " + text(items) + " rows, expected at most " + text(kMostItems) + "; take fewer negatives");
+        }
+        check_triplets(tasks.triplets, tasks.triplet_offsets[b], tasks.triplet_offsets[b + 1], items);
+        if (batch.margin_net.hidden == 0 && std::isnan(tasks.margins[b])) {
+            refuse("the margin of task " + text(b) + " is NaN and there is no margin network; give a number");
+        }
+        check_query(batch, b, s, items);
     }
 }
 

@@ -1,55 +1,59 @@
 // The head's side of adaptation: outputs and inner products from features, and the changed head written out.
-#include <vector>
+#include <algorithm>
 
 #include "adapt.h"
+#include "adapt_parts.h"
 #include "parallel.h"
 
 namespace fgsbir {
+namespace {
+
+using adapt_parts::Index;
+using adapt_parts::kernels;
+
+// Splits `count` rows in blocks, an item of work each: all of them for one thread, which then streams the other operand once.
+template <typename Work>
+void in_blocks(Index count, int threads, Index smallest, Work&& work) {
+    const Index block = threads <= 1 ? std::max<Index>(count, 1) : smallest;
+    run_workers((count + block - 1) / block, threads, [&](ItemQueue& queue) {
+        for (Index item = 0; queue.take(item);) work(item * block, std::min(block, count - item * block));
+    });
+}
+
+constexpr Index kRows = 96;  // a multiple of every tile's height, so that blocks change no sum
+
+}  // namespace
 
 template <typename Real>
 void head_outputs(const AdaptHead<Real>& head, const Real* features, std::int64_t count, Real* outputs, int threads) {
-    run_workers(count, threads, [&](ItemQueue& queue) {
-        for (std::int64_t i = 0; queue.take(i);) {
-            for (std::int64_t d = 0; d < head.width; ++d) {
-                Real sum = Real{0};
-                for (std::int64_t c = 0; c < head.features; ++c) {
-                    sum += features[i * head.features + c] * head.weight[d * head.features + c];
-                }
-                outputs[i * head.width + d] = sum + head.bias[d];
-            }
-        }
+    in_blocks(count, threads, kRows, [&](Index first, Index rows) {
+        kernels<Real>().dots({features + first * head.features, head.features, rows, head.weight, head.features, head.width,
+                              head.features, head.bias, Real{0}, false, outputs + first * head.width, head.width});
     });
 }
 
 template <typename Real>
 void gram_products(const Real* rows, std::int64_t count, const Real* others, std::int64_t others_count, std::int64_t features,
                    Real* products, int threads) {
-    run_workers(count, threads, [&](ItemQueue& queue) {
-        for (std::int64_t i = 0; queue.take(i);) {
-            for (std::int64_t j = 0; j < others_count; ++j) {
-                Real sum = Real{0};
-                for (std::int64_t c = 0; c < features; ++c) sum += rows[i * features + c] * others[j * features + c];
-                products[i * others_count + j] = sum + Real{1};
-            }
-        }
+    const bool symmetric = rows == others && count == others_count;
+    in_blocks(count, symmetric ? 1 : threads, kRows, [&](Index first, Index block) {
+        kernels<Real>().dots({rows + first * features, features, block, others, features, others_count, features, nullptr, Real{1},
+                              symmetric, products + first * others_count, others_count});
     });
+    for (Index i = 0; symmetric && i < count; ++i) {
+        for (Index j = i + 1; j < count; ++j) products[i * count + j] = products[j * count + i];
+    }
 }
 
 template <typename Real>
 void form_head(const AdaptHead<Real>& head, const Real* coefficients, const Real* features, std::int64_t items, Real* weight,
                Real* bias, int threads) {
-    run_workers(head.width, threads, [&](ItemQueue& queue) {
-        for (std::int64_t d = 0; queue.take(d);) {
-            Real* row = weight + d * head.features;
+    in_blocks(head.width, threads, kRows, [&](Index first, Index rows) {
+        kernels<Real>().combine({coefficients + first, 1, head.width, features, head.features, head.weight + first * head.features,
+                                 head.features, weight + first * head.features, head.features, rows, items, head.features, Real{1}});
+        for (Index d = first; d < first + rows; ++d) {
             Real shift = Real{0};
-            if (row != head.weight + d * head.features) {
-                for (std::int64_t c = 0; c < head.features; ++c) row[c] = head.weight[d * head.features + c];
-            }
-            for (std::int64_t i = 0; i < items; ++i) {
-                const Real factor = coefficients[i * head.width + d];
-                for (std::int64_t c = 0; c < head.features; ++c) row[c] += factor * features[i * head.features + c];
-                shift += factor;
-            }
+            for (Index i = 0; i < items; ++i) shift += coefficients[i * head.width + d];
             bias[d] = head.bias[d] + shift;
         }
     });

@@ -7,44 +7,110 @@
 #include "adapt.h"
 
 namespace fgsbir {
+namespace {
 
-AdaptPlan plan_adapt(const std::int32_t* photo_of, std::int64_t pairs, std::int64_t items, AdaptNegatives negatives, bool folds) {
+void check_pairs(const std::int32_t* photo_of, std::int64_t pairs, std::int64_t items) {
     if (pairs < 0 || pairs > items) {
         throw std::invalid_argument("adapt: " + std::to_string(pairs) + " pairs cannot have " + std::to_string(items) + " rows");
     }
     for (std::int64_t pair = 0; pair < pairs; ++pair) {
-        if (photo_of[pair] < pairs || photo_of[pair] >= items) {
-            throw std::invalid_argument("adapt: photo_of[" + std::to_string(pair) + "] is " + std::to_string(photo_of[pair]) +
-                                        ", expected the row of a photo, " + std::to_string(pairs) + " to " +
-                                        std::to_string(items - 1));
-        }
+        if (photo_of[pair] == -1 || (photo_of[pair] >= pairs && photo_of[pair] < items)) continue;
+        throw std::invalid_argument("adapt: photo_of[" + std::to_string(pair) + "] is " + std::to_string(photo_of[pair]) +
+                                    ", expected the row of a photo, " + std::to_string(pairs) + " to " + std::to_string(items - 1));
     }
-    AdaptPlan plan;
-    plan.triplet_offsets.push_back(0);
-    std::vector<std::int32_t> pool;
-    for (std::int64_t left_out = -1; left_out < (folds ? pairs : 0); ++left_out) {
-        pool.clear();
+}
+
+// Appends the triplets of all pairs but one.
+class Planner {
+  public:
+    Planner(const std::int32_t* photo_of, std::int64_t pairs, std::int64_t items, AdaptNegatives negatives)
+        : photo_of_(photo_of), pairs_(pairs) {
+        check_pairs(photo_of, pairs, items);
         if (negatives == AdaptNegatives::gallery) {
-            pool.resize(static_cast<std::size_t>(items - pairs));
-            std::iota(pool.begin(), pool.end(), static_cast<std::int32_t>(pairs));
+            pool_.resize(static_cast<std::size_t>(items - pairs));
+            std::iota(pool_.begin(), pool_.end(), static_cast<std::int32_t>(pairs));
         } else {
             for (std::int64_t pair = 0; pair < pairs; ++pair) {
-                if (pair != left_out) pool.push_back(photo_of[pair]);
+                if (photo_of[pair] != -1) pool_.push_back(photo_of[pair]);
             }
-            std::sort(pool.begin(), pool.end());
-            pool.erase(std::unique(pool.begin(), pool.end()), pool.end());
+            std::sort(pool_.begin(), pool_.end());
+            named_once_.assign(static_cast<std::size_t>(items), 0);
+            for (const std::int32_t photo : pool_) ++named_once_[static_cast<std::size_t>(photo)];
+            pool_.erase(std::unique(pool_.begin(), pool_.end()), pool_.end());
         }
-        for (std::int64_t pair = 0; pair < pairs; ++pair) {
-            if (pair == left_out) continue;
-            for (const std::int32_t other : pool) {
-                if (other == photo_of[pair]) continue;
-                plan.triplets.insert(plan.triplets.end(), {static_cast<std::int32_t>(pair), photo_of[pair], other});
+    }
+
+    void append(std::int64_t left_out, std::vector<std::int32_t>& triplets) const {
+        // Of the support's own photos, the one that only the pair left out names is not known to this task.
+        std::int32_t unknown = -1;
+        if (left_out >= 0 && photo_of_[left_out] != -1 && !named_once_.empty() &&
+            named_once_[static_cast<std::size_t>(photo_of_[left_out])] == 1) {
+            unknown = photo_of_[left_out];
+        }
+        for (std::int64_t pair = 0; pair < pairs_; ++pair) {
+            if (pair == left_out || photo_of_[pair] == -1) continue;
+            for (const std::int32_t other : pool_) {
+                if (other == photo_of_[pair] || other == unknown) continue;
+                triplets.push_back(static_cast<std::int32_t>(pair));
+                triplets.push_back(photo_of_[pair]);
+                triplets.push_back(other);
             }
         }
+    }
+
+  private:
+    const std::int32_t* photo_of_;
+    std::int64_t pairs_;
+    std::vector<std::int32_t> pool_, named_once_;  // how many pairs name a photo; empty where that does not matter
+};
+
+}  // namespace
+
+AdaptPlan plan_adapt(const std::int32_t* photo_of, std::int64_t pairs, std::int64_t items, AdaptNegatives negatives, bool folds) {
+    const Planner planner(photo_of, pairs, items, negatives);
+    AdaptPlan plan;
+    plan.triplet_offsets.push_back(0);
+    for (std::int64_t left_out = -1; left_out < (folds ? pairs : 0); ++left_out) {
+        planner.append(left_out, plan.triplets);
         plan.triplet_offsets.push_back(static_cast<std::int64_t>(plan.triplets.size() / 3));
         plan.left_out.push_back(static_cast<std::int32_t>(left_out));
     }
     return plan;
+}
+
+AdaptPeoplePlan plan_people(const AdaptPeople& people) {
+    AdaptPeoplePlan plan;
+    plan.photos_move = people.photos_move;
+    plan.moves.assign(static_cast<std::size_t>(people.row_offsets[people.count]), people.photos_move ? 1 : 0);
+    plan.triplet_offsets.push_back(0);
+    plan.first_task.push_back(0);
+    std::int64_t gram = 0;
+    for (std::int64_t s = 0; s < people.count; ++s) {
+        const std::int64_t row = people.row_offsets[s], items = people.row_offsets[s + 1] - row;
+        const std::int64_t pair = people.pair_offsets[s], pairs = people.pair_offsets[s + 1] - pair;
+        const Planner planner(people.photo_of + pair, pairs, items, people.negatives);
+        std::fill_n(plan.moves.begin() + row, pairs, std::uint8_t{1});
+        plan.gram_offsets.push_back(gram);
+        gram += items * items;
+        const bool folds = people.fold_pairs > 0 && pairs >= people.fold_pairs;
+        for (std::int64_t left_out = -1; left_out < (folds ? pairs : 0); ++left_out) {
+            planner.append(left_out, plan.triplets);
+            const bool ranked = left_out >= 0 && people.truth != nullptr;
+            plan.triplet_offsets.push_back(static_cast<std::int64_t>(plan.triplets.size() / 3));
+            plan.support.push_back(static_cast<std::int32_t>(s));
+            plan.result_rows.push_back(left_out < 0 ? row : -1);
+            plan.query.push_back(ranked ? static_cast<std::int32_t>(left_out) : -1);
+            plan.truth.push_back(ranked ? people.truth[pair + left_out] : -1);
+            plan.margins.push_back(people.margin);
+        }
+        plan.first_task.push_back(static_cast<std::int64_t>(plan.support.size()));
+    }
+    return plan;
+}
+
+AdaptTasks AdaptPeoplePlan::tasks() const {
+    return {support.data(),     triplets.data(), triplet_offsets.data(), margins.data(), result_rows.data(),
+            query.data(),       truth.data(),    static_cast<std::int64_t>(support.size()), photos_move ? std::uint8_t{1} : std::uint8_t{0}};
 }
 
 }  // namespace fgsbir
