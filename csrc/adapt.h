@@ -57,7 +57,8 @@ struct AdaptMarginNet {
 };
 
 // Two ways to the same result. gram: inner products alone, O(m^3) a step whatever D, in double. span: the outputs themselves,
-// O(m^2 D) a step. automatic: the cheaper one by a measured rule.
+// O(m^2 D) a step. automatic: the cheaper one by a measured rule. Should gram lose precision, which takes linearly dependent outputs
+// and huge steps, span takes over.
 enum class AdaptForm : std::int32_t { automatic = 0, gram = 1, span = 2 };
 
 // How the descent goes, shared by all tasks of a batch.
@@ -146,8 +147,8 @@ struct AdaptPlan {
 
 // Triplets (sketch, its photo, another photo), sketches ascending, then other photos ascending; photo_of [k] holds rows, -1 for a pair
 // that takes no part. support: other photos that the task's own pairs name; gallery: every other photo row k .. m - 1, also those of
-// pairs left out, since the gallery that the person will search holds them. Task 0 has all pairs; with folds, tasks 1 .. k leave one
-// out each. Throws std::invalid_argument where a row is no photo.
+// pairs left out, since the gallery that the person will search holds them. Task 0 has all pairs; with folds, every further
+// task leaves one of them out. Throws std::invalid_argument where a row is no photo.
 AdaptPlan plan_adapt(const std::int32_t* photo_of, std::int64_t pairs, std::int64_t items, AdaptNegatives negatives, bool folds);
 
 // Several supports made of pairs, packed as in AdaptSupports.
@@ -201,5 +202,53 @@ void gram_products(const Real* rows, std::int64_t count, const Real* others, std
 template <typename Real>
 void form_head(const AdaptHead<Real>& head, const Real* coefficients, const Real* features, std::int64_t items, Real* weight,
                Real* bias, int threads);
+
+// ---- from features to a batch: what adapt() needs, made from what an application has ----
+
+// One person's pairs. Photos may repeat; others are photos that take part as negatives ("gallery"), repeats of the pairs' left out.
+template <typename Real>
+struct AdaptEpisode {
+    const Real* sketches;       // [k, C]
+    const Real* photos;         // [k, C] row i belongs to sketch i
+    const Real* others;         // [n, C]
+    std::int64_t pairs;         // k
+    std::int64_t others_count;  // n
+};
+
+// The supports of several episodes, packed: for each its sketches, its photos, its others, every photo once.
+template <typename Real>
+struct AdaptLayout {
+    std::vector<const Real*> rows;            // [R] where each row's features lie
+    std::vector<std::int64_t> row_offsets;    // [S + 1]
+    std::vector<std::int64_t> pair_offsets;   // [S + 1]
+    std::vector<std::int32_t> photo_of;       // [sum of k] row of each sketch's photo in its own support
+    std::int64_t gram_size = 0;               // sum of m x m
+};
+
+// Rows are the same photo when they agree in every bit.
+template <typename Real>
+AdaptLayout<Real> lay_out(const AdaptEpisode<Real>* episodes, std::int64_t count, std::int64_t features);
+
+// X [R, C], U = X W^T + b [R, D], and K = X X^T + 1 [m, m] of each support, one after another.
+template <typename Real>
+void fill_supports(const AdaptHead<Real>& head, const AdaptLayout<Real>& layout, Real* rows, Real* outputs, Real* gram, int threads);
+
+// Pools for the folds of a guard. Supports share the candidates as long as these hold all their photos; a support whose photos they
+// lack gets a pool of its own, the candidates and the missing ones; without candidates, its pairs' photos alone.
+template <typename Real>
+struct AdaptCandidates {
+    std::vector<Real> outputs, cross;
+    std::vector<std::int64_t> row_offsets, cross_offsets;
+    std::vector<std::int32_t> pool_of;  // [S]
+    std::vector<std::int32_t> truth;    // [sum of k] as in AdaptPeople
+
+    AdaptPools<Real> pools() const;  // a view, valid as long as this is
+};
+
+// people holds row_offsets, pair_offsets, photo_of, count and photos_move; rows, outputs and gram are those of fill_supports.
+// candidates [N, C] are features, nullptr for none. cross is made where photos move.
+template <typename Real>
+AdaptCandidates<Real> gather_candidates(const AdaptHead<Real>& head, const AdaptPeople& people, const Real* rows, const Real* outputs,
+                                        const Real* gram, const Real* candidates, std::int64_t candidates_count, int threads);
 
 }  // namespace fgsbir

@@ -82,7 +82,8 @@ class Worker {
             }
             if (wanted && results_.moved != nullptr) moved = scratch_.template take<Real>(prepared_.moving * prepared_.ld_width);
             const TaskView<Real> view{prepared_, graph, batch_.rule, batch_.margin_net, losses, &margin};
-            coefficients = gram ? run_gram(view, scratch_, moved) : run_span(view, scratch_, moved);
+            if (gram) coefficients = run_gram(view, scratch_, moved);
+            if (coefficients == nullptr) coefficients = run_span(view, scratch_, moved);
         } else {
             std::fill_n(losses, steps + 1, 0.0);
         }

@@ -8,6 +8,10 @@
 //     R of moving rows = N^T T       of which anchors' rows and the diagonal are needed; with a row that stays, R_ja = T_ja
 //     V = momentum V + N Q^ + [0; Q^ of the rows that stay]
 //     N -= alpha V K,  B -= alpha V  (B is A in the span of U_0: A = B^T U_0)
+//
+// Where outputs are linearly dependent (more items than dimensions, or a row twice), N is not unique, and nothing but the size of the
+// steps keeps its superfluous part small; should that part outgrow the outputs themselves, U_t = N^T U_0 loses its digits. How much
+// is known at every step from the sum of |N_li| |u_l| over |u_i|: past a limit the loop gives up, and the span form takes over.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -38,6 +42,8 @@ class GramLoop {
         b_ = scratch.zeros<double>(matrix);
         q_ = scratch.zeros<double>(matrix);
         squares_ = scratch.zeros<double>(s_.ld_items);
+        sizes_ = scratch.zeros<double>(s_.ld_moving);
+        lengths_ = scratch.take<double>(s_.items);
         for (Index i = 0; i < s_.moving; ++i) n_[i * s_.ld_moving + i] = 1.0;
         for (Index p = 0; p < pairs; ++p) {
             const Index a = task.graph.first[p], b = task.graph.second[p];
@@ -53,13 +59,15 @@ class GramLoop {
         }
     }
 
-    void run() {
+    // Whether it came through with its precision.
+    bool run() {
         const AdaptRule& rule = task_.rule;
         for (Index step = 0;; ++step) {
             step == 0 ? first_inner() : inner();
+            if (step > 0 && lost_digits()) return false;
             if (step == 0 && std::isnan(*task_.margin)) *task_.margin = state_.predict(task_.net, scratch_);
             task_.losses[step] = state_.measure(*task_.margin, rule.sharpness, step < rule.num_steps);
-            if (step == rule.num_steps) return;
+            if (step == rule.num_steps) return true;
             state_.forces();
             fill_q();
             velocity(step == 0, rule.momentum);
@@ -72,18 +80,33 @@ class GramLoop {
     void outputs(Real* rows) const { combine(n_, rows); }
 
   private:
+    // Factors that are much larger than what they make must not be rounded to the problem's type first: it would show. So it is with
+    // superfluous parts, and with two outputs so near to each other that their directions apart come from small differences.
     void combine(const double* factors, Real* rows) const {
-        const Index count = s_.items * s_.ld_moving;
-        Real* narrow = scratch_.take<Real>(count);
-        for (Index i = 0; i < count; ++i) narrow[i] = static_cast<Real>(factors[i]);
-        kernels<Real>().combine({narrow, 1, s_.ld_moving, s_.outputs, s_.ld_width, nullptr, 0, rows, s_.ld_width, s_.moving, s_.items,
-                                 s_.ld_width, Real{1}});
+        const Index ld = s_.ld_width, count = s_.items * s_.ld_moving, made = s_.moving * ld;
+        if (excess_ < 8.0 && nearest_ > 1.0 / 64.0) {
+            Real* narrow = scratch_.take<Real>(count);
+            for (Index i = 0; i < count; ++i) narrow[i] = static_cast<Real>(factors[i]);
+            kernels<Real>().combine({narrow, 1, s_.ld_moving, s_.outputs, ld, nullptr, 0, rows, ld, s_.moving, s_.items, ld, Real{1}});
+        } else {
+            double* wide = scratch_.take<double>(made);
+            kernels<double>().combine({factors, 1, s_.ld_moving, s_.wide, ld, nullptr, 0, wide, ld, s_.moving, s_.items, ld, 1.0});
+            for (Index i = 0; i < made; ++i) rows[i] = static_cast<Real>(wide[i]);
+        }
     }
 
     void first_inner() {
         for (Index i = 0; i < s_.items; ++i) squares_[i] = s_.inner[i * s_.ld_items + i];
+        for (Index i = 0; i < s_.items; ++i) lengths_[i] = std::sqrt(squares_[i]);
         roots(s_.items);
         pairs(s_.inner, at_first_);
+    }
+
+    // A rounding error of N is as large as N, not as the outputs it is made for, and inner products take it twice.
+    bool lost_digits() {
+        constexpr double most = std::numeric_limits<Real>::digits > 24 ? 30.0 : 1e3;
+        for (Index i = 0; i < s_.moving; ++i) excess_ = std::max(excess_, sizes_[i] * state_.inverse[i]);
+        return excess_ > most;
     }
 
     void inner() {
@@ -91,7 +114,7 @@ class GramLoop {
         const AdaptKernels<double>& k = kernels<double>();
         k.combine({s_.inner, s_.ld_items, 1, n_, ld, nullptr, 0, t_, ld, s_.items, s_.items, ld, 1.0});
         k.combine({n_ + begin_, 1, ld, t_, ld, nullptr, 0, moving_inner_, ld, end_ - begin_, s_.items, ld, 1.0});
-        triplet_kernels().column_dots(n_, t_, s_.items, ld, squares_);
+        triplet_kernels().column_dots(n_, t_, lengths_, s_.items, ld, squares_, sizes_);
         roots(s_.moving);
         pairs(moving_inner_, at_);
     }
@@ -105,6 +128,9 @@ class GramLoop {
     void pairs(const double* from, const std::int32_t* at) {
         triplet_kernels().squared_from_inner(from, at, task_.graph.first, task_.graph.second, state_.inverse, state_.square,
                                              task_.graph.pairs, state_.scale, state_.squared);
+        for (Index p = 0; p < task_.graph.pairs; ++p) {
+            if (state_.squared[p] < nearest_ && state_.squared[p] > 1e-12) nearest_ = state_.squared[p];
+        }
         state_.distances();
     }
 
@@ -170,7 +196,10 @@ class GramLoop {
     std::int32_t *at_first_, *at_;            // [pairs] where a pair's inner product lies, in s_.inner and from moving_inner_
     double *moving_inner_, *t_;               // [end - begin, ld_moving], [m, ld_moving]
     double *n_, *v_, *b_, *q_;                // [m, ld_moving]
-    double* squares_;                         // [m] |u|^2
+    double *squares_, *lengths_;              // [m] |u|^2 at present, |u| at first
+    double* sizes_;                           // [moving] sum over l of |N_li| |u_l|
+    double excess_ = 1.0;                     // the largest of that over |u_i| so far
+    double nearest_ = 4.0;                    // the smallest squared distance so far that is not at its floor
 };
 
 }  // namespace
@@ -178,7 +207,7 @@ class GramLoop {
 template <typename Real>
 Real* run_gram(const TaskView<Real>& task, Scratch& scratch, Real* moved) {
     GramLoop<Real> loop(task, scratch);
-    loop.run();
+    if (!loop.run()) return nullptr;
     const Index count = task.support.moving * task.support.ld_width;
     Real* coefficients = scratch.take<Real>(count);
     loop.coefficients(coefficients);

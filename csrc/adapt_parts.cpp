@@ -143,6 +143,7 @@ void prepare_gram(Prepared<Real>& p, Scratch& scratch) {
     for (Index i = 0; i < p.items; ++i) {
         for (Index j = i + 1; j < p.items; ++j) inner[i * p.ld_items + j] = inner[j * p.ld_items + i];
     }
+    p.wide = wide;
     p.wide_gram = gram;
     p.inner = inner;
 }
@@ -207,15 +208,15 @@ void TripletState::forces() {
     // dL/d distance of each pair: triplets come in runs of one near pair, whose share is summed up first.
     std::fill_n(weight_, graph.pairs, 0.0);
     const double share = 1.0 / static_cast<double>(graph.triplets);
-    for (Index t = 0; t < graph.triplets;) {
+    for (Index t = 0, next = 0; t < graph.triplets; t = next) {
         const std::int32_t near = graph.near[t];
-        double sum = 0.0;
-        for (; t < graph.triplets && graph.near[t] == near; ++t) {
-            const double slope = share * slope_[t];
-            sum += slope;
-            weight_[graph.far[t]] -= slope;
+        double sum[2] = {0.0, 0.0};  // one alone would wait for itself at every triplet
+        for (next = t; next < graph.triplets && graph.near[next] == near; ++next) {
+            const double slope = share * slope_[next];
+            sum[next % 2] += slope;
+            weight_[graph.far[next]] -= slope;
         }
-        weight_[near] += sum;
+        weight_[near] += sum[0] + sum[1];
     }
     triplet_kernels().forces(weight_, squared, distance_, graph.pairs, q, inward_);
 
@@ -223,18 +224,25 @@ void TripletState::forces() {
     // vectors that is q d^2 / 2. Below the floor of the norm z is linear in u and has no radial part.
     std::fill_n(diagonal, items, 0.0);
     const bool unit = std::all_of(square, square + items, [](double value) { return value == 1.0; });
-    for (Index p = 0; p < graph.pairs; ++p) {
-        const std::int32_t a = graph.first[p], b = graph.second[p];
-        if (unit) {
-            diagonal[a] += inward_[p];
-            diagonal[b] += inward_[p];
-            continue;
+    if (!unit) {
+        for (Index p = 0; p < graph.pairs; ++p) {
+            const std::int32_t a = graph.first[p], b = graph.second[p];
+            const auto left = [&](std::int32_t i, std::int32_t j) {
+                return square[i] < 1.0 ? q[p] : q[p] - 0.5 * q[p] * (square[i] - square[j] + squared[p]);
+            };
+            diagonal[a] += left(a, b);
+            diagonal[b] += left(b, a);
         }
-        const auto left = [&](std::int32_t i, std::int32_t j) {
-            return square[i] < 1.0 ? q[p] : q[p] - 0.5 * q[p] * (square[i] - square[j] + squared[p]);
-        };
-        diagonal[a] += left(a, b);
-        diagonal[b] += left(b, a);
+        return;
+    }
+    for (Index p = 0, next = 0; p < graph.pairs; p = next) {
+        const std::int32_t a = graph.first[p];
+        double sum[2] = {0.0, 0.0};
+        for (next = p; next < graph.pairs && graph.first[next] == a; ++next) {
+            sum[next % 2] += inward_[next];
+            diagonal[graph.second[next]] += inward_[next];
+        }
+        diagonal[a] += sum[0] + sum[1];
     }
 }
 

@@ -74,6 +74,7 @@ struct Prepared {
     Index ld_moving_gram;
     // The Gram form's own, made by prepare_gram.
     Index ld_items, ld_moving;   // padded(items), padded(moving)
+    const double* wide = nullptr;       // [m, ld_width] outputs
     const double* wide_gram = nullptr;  // [moving, ld_moving]
     const double* inner = nullptr;      // [m, ld_items] inner products of outputs
 };
@@ -127,7 +128,7 @@ struct TaskView {
 };
 
 // Both forms return coefficients [moving, ld_width] by positions in scratch memory, and write moved outputs [moving, ld_width] where
-// `moved` is given.
+// `moved` is given. run_gram returns nullptr where it would lose its precision.
 template <typename Real>
 Real* run_gram(const TaskView<Real>& task, Scratch& scratch, Real* moved);
 template <typename Real>

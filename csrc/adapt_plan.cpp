@@ -71,6 +71,7 @@ AdaptPlan plan_adapt(const std::int32_t* photo_of, std::int64_t pairs, std::int6
     AdaptPlan plan;
     plan.triplet_offsets.push_back(0);
     for (std::int64_t left_out = -1; left_out < (folds ? pairs : 0); ++left_out) {
+        if (left_out >= 0 && photo_of[left_out] == -1) continue;
         planner.append(left_out, plan.triplets);
         plan.triplet_offsets.push_back(static_cast<std::int64_t>(plan.triplets.size() / 3));
         plan.left_out.push_back(static_cast<std::int32_t>(left_out));
@@ -94,6 +95,7 @@ AdaptPeoplePlan plan_people(const AdaptPeople& people) {
         gram += items * items;
         const bool folds = people.fold_pairs > 0 && pairs >= people.fold_pairs;
         for (std::int64_t left_out = -1; left_out < (folds ? pairs : 0); ++left_out) {
+            if (left_out >= 0 && people.photo_of[pair + left_out] == -1) continue;
             planner.append(left_out, plan.triplets);
             const bool ranked = left_out >= 0 && people.truth != nullptr;
             plan.triplet_offsets.push_back(static_cast<std::int64_t>(plan.triplets.size() / 3));

@@ -1,9 +1,8 @@
-// _native's part for adaptation: adapt, adapt_pairs, plan_triplets, prepare_support, head_outputs, gram_products, form_head.
+// _native's part for adaptation.
 #include "bindings.h"
 
-#include <cmath>
+#include <chrono>
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "adapt.h"
@@ -82,131 +81,267 @@ py::tuple adapt(const py::array& outputs, const py::array& gram, const py::array
 
 // ---- supports of pairs ----
 
-// What stands between Python's arguments and AdaptBatch: offsets, and views that must outlive the call.
-template <typename Real>
-class PairsCall {
-  public:
-    PairsCall(const py::array& outputs, const py::array& gram, const py::array& photo_of, const py::object& sizes) {
-        batch_.supports.outputs = input<Real>("outputs", outputs, 2, std::string(dtype<Real>()) + " [R, D]");
-        batch_.supports.width = outputs.shape(1);
-        people_.photo_of = input<std::int32_t>("photo_of", photo_of, 1, "int32 [k]");
-        if (sizes.is_none()) {
-            rows_ = {0, outputs.shape(0)};
-            pairs_ = {0, photo_of.size()};
-        } else {
-            const py::array table = sizes;
-            const std::int64_t* size = input<std::int64_t>("sizes", table, 2, "int64 [S, 2], rows and pairs of each support");
-            if (table.shape(1) != 2) refuse("sizes", table, "int64 [S, 2], rows and pairs of each support");
-            rows_ = pairs_ = {0};
-            for (std::int64_t s = 0; s < table.shape(0); ++s) {
-                if (size[2 * s] < 0 || size[2 * s + 1] < 0) throw py::value_error("sizes[" + text(s) + "] is negative");
-                rows_.push_back(rows_.back() + size[2 * s]);
-                pairs_.push_back(pairs_.back() + size[2 * s + 1]);
-            }
-        }
-        if (rows_.back() != outputs.shape(0)) refuse("outputs", outputs, "[R, D] with R = " + text(rows_.back()));
-        if (pairs_.back() != photo_of.size()) refuse("photo_of", photo_of, "int32 [" + text(pairs_.back()) + "]");
-        people_.row_offsets = rows_.data();
-        people_.pair_offsets = pairs_.data();
-        people_.count = static_cast<std::int64_t>(rows_.size()) - 1;
-        std::int64_t elements = 0;
-        for (std::size_t s = 0; s + 1 < rows_.size(); ++s) elements += (rows_[s + 1] - rows_[s]) * (rows_[s + 1] - rows_[s]);
-        batch_.supports.gram = input<Real>("gram", gram, gram.ndim(), std::string(dtype<Real>()) + " [m, m]");
-        if (gram.size() != elements) refuse("gram", gram, text(elements) + " numbers, m x m for each support");
+// How to learn, as Python says it; keeps what the views in AdaptRule and AdaptMarginNet point to.
+struct Settings {
+    AdaptNegatives negatives;
+    bool photos_move;
+    std::vector<double> step_sizes;
+    double margin, sharpness, momentum;
+    py::array margin_net;
+    std::int64_t hidden = 0;
+    std::int64_t fold_pairs;
+    AdaptForm form;
+
+    Settings(const std::string& side, const std::string& negatives_name, const py::array& sizes, double fixed_margin,
+             const py::object& net, double sharpness_, double momentum_, std::int64_t folds, const std::string& form_name)
+        : negatives(negatives_named(negatives_name)),
+          photos_move(bindings::photos_move(side)),
+          margin(fixed_margin),
+          sharpness(sharpness_),
+          momentum(momentum_),
+          fold_pairs(folds),
+          form(form_named(form_name)) {
+        const py::array_t<double, py::array::c_style | py::array::forcecast> wide(sizes);  // T numbers: a copy costs nothing
+        if (wide.ndim() != 1) refuse("step_sizes", sizes, "[T]");
+        step_sizes.assign(wide.data(), wide.data() + wide.size());
+        if (net.is_none()) return;
+        margin_net = net;
+        input<float>("margin_net", margin_net, 1, "float32 [2 h h + 6 h + 1]");
+        hidden = 1;
+        while (2 * hidden * hidden + 6 * hidden + 1 < margin_net.size()) ++hidden;
+        if (2 * hidden * hidden + 6 * hidden + 1 != margin_net.size()) refuse("margin_net", margin_net, "float32 [2 h h + 6 h + 1]");
     }
 
-    // One pool of N photos that all supports share; cross holds N x m for each support, one after another.
-    void rank_among(const py::object& pool, const py::object& cross, const py::object& truth) {
-        if (pool.is_none()) return;
-        const py::array photos = pool;
-        batch_.pools.outputs = input<Real>("pool", photos, 2, std::string(dtype<Real>()) + " [N, D]");
-        if (photos.shape(1) != batch_.supports.width) refuse("pool", photos, "[N, D] with D = " + text(batch_.supports.width));
-        pool_rows_ = {0, photos.shape(0)};
-        pool_of_.assign(static_cast<std::size_t>(people_.count), 0);
-        for (std::int64_t s = 0; s < people_.count; ++s) cross_offsets_.push_back(rows_[static_cast<std::size_t>(s)] * photos.shape(0));
-        const py::array own = truth.is_none() ? py::array_t<std::int32_t>(0) : py::array(truth);
-        people_.truth = input<std::int32_t>("truth", own, 1, "int32 [" + text(pairs_.back()) + "]");
-        if (own.size() != pairs_.back()) refuse("truth", own, "int32 [" + text(pairs_.back()) + "], a photo of the pool for each pair");
-        if (people_.photos_move) {
-            const py::array products = cross.is_none() ? py::array_t<Real>(0) : py::array(cross);
-            batch_.pools.cross = input<Real>("cross", products, products.ndim(), std::string(dtype<Real>()) + " [N, m]");
-            const std::int64_t wanted = photos.shape(0) * rows_.back();
-            if (products.size() != wanted) refuse("cross", products, text(wanted) + " numbers, N x m for each support");
-        }
-        batch_.pools.row_offsets = pool_rows_.data();
-        batch_.pools.pool_of = pool_of_.data();
-        batch_.pools.cross_offsets = cross_offsets_.data();
-        batch_.pools.count = 1;
+    AdaptRule rule() const {
+        return {step_sizes.data(), static_cast<std::int64_t>(step_sizes.size()), momentum, sharpness, form};
     }
-
-    void learn_how(const std::string& negatives, const std::string& side, const py::array& step_sizes, double margin,
-                   const py::object& margin_net, double sharpness, double momentum, std::int64_t fold_pairs, const std::string& form) {
-        people_.negatives = negatives_named(negatives);
-        people_.photos_move = photos_move(side);
-        people_.margin = margin;
-        people_.fold_pairs = fold_pairs;
-        const py::array_t<double, py::array::c_style | py::array::forcecast> sizes(step_sizes);  // T numbers: a copy costs nothing
-        if (sizes.ndim() != 1) refuse("step_sizes", step_sizes, "[T]");
-        steps_.assign(sizes.data(), sizes.data() + sizes.size());
-        batch_.rule = {steps_.data(), static_cast<std::int64_t>(steps_.size()), momentum, sharpness, form_named(form)};
-        if (margin_net.is_none()) return;
-        const py::array weights = margin_net;
-        batch_.margin_net.weights = input<float>("margin_net", weights, 1, "float32 [2 h h + 6 h + 1]");
-        std::int64_t hidden = 1;
-        while (2 * hidden * hidden + 6 * hidden + 1 < weights.size()) ++hidden;
-        if (2 * hidden * hidden + 6 * hidden + 1 != weights.size()) refuse("margin_net", weights, "float32 [2 h h + 6 h + 1]");
-        batch_.margin_net.hidden = hidden;
-    }
-
-    py::tuple run(int threads) {
-        const AdaptPeoplePlan plan = plan_people(people_);
-        const AdaptTasks tasks = plan.tasks();
-        batch_.supports.moves = plan.moves.data();
-        batch_.supports.row_offsets = rows_.data();
-        batch_.supports.gram_offsets = plan.gram_offsets.data();
-        batch_.supports.count = people_.count;
-        batch_.tasks = tasks;
-        py::array_t<Real> coefficients({rows_.back(), batch_.supports.width});
-        py::array_t<double> losses({tasks.count, batch_.rule.num_steps + 1}), margins(tasks.count), seconds(tasks.count);
-        py::array_t<std::int32_t> ranks({std::int64_t{2}, tasks.count});
-        AdaptResults<Real> results{coefficients.mutable_data(), nullptr,
-                                   losses.mutable_data(),       margins.mutable_data(),
-                                   ranks.mutable_data(),        ranks.mutable_data() + tasks.count,
-                                   seconds.mutable_data()};
-        {
-            const py::gil_scoped_release release;
-            fgsbir::adapt(batch_, results, threads);
-        }
-        py::array_t<std::int64_t> first_task(static_cast<py::ssize_t>(plan.first_task.size()), plan.first_task.data());
-        return py::make_tuple(coefficients, losses, margins, ranks, seconds, first_task);
-    }
-
-  private:
-    std::vector<std::int64_t> rows_, pairs_, pool_rows_, cross_offsets_;
-    std::vector<std::int32_t> pool_of_;
-    std::vector<double> steps_;
-    AdaptPeople people_{};
-    AdaptBatch<Real> batch_{};
+    AdaptMarginNet net() const { return {hidden == 0 ? nullptr : static_cast<const float*>(margin_net.data()), hidden}; }
 };
 
 template <typename Real>
-py::tuple adapt_pairs_as(const py::array& outputs, const py::array& gram, const py::array& photo_of, const py::object& sizes,
-                         const py::object& pool, const py::object& cross, const py::object& truth, const std::string& negatives,
-                         const std::string& side, const py::array& step_sizes, double margin, const py::object& margin_net,
-                         double sharpness, double momentum, std::int64_t fold_pairs, int threads, const std::string& form) {
-    PairsCall<Real> call(outputs, gram, photo_of, sizes);
-    call.learn_how(negatives, side, step_sizes, margin, margin_net, sharpness, momentum, fold_pairs, form);
-    call.rank_among(pool, cross, truth);
-    return call.run(threads);
+std::string real(const char* shape) {
+    return std::string(dtype<Real>()) + " " + shape;
 }
 
-py::tuple adapt_pairs(const py::array& outputs, const py::array& gram, const py::array& photo_of, const py::object& sizes,
-                      const py::object& pool, const py::object& cross, const py::object& truth, const std::string& negatives,
-                      const std::string& side, const py::array& step_sizes, double margin, const py::object& margin_net,
-                      double sharpness, double momentum, std::int64_t fold_pairs, int threads, const std::string& form) {
-    const auto chosen = is_double(outputs) ? &adapt_pairs_as<double> : &adapt_pairs_as<float>;
-    return chosen(outputs, gram, photo_of, sizes, pool, cross, truth, negatives, side, step_sizes, margin, margin_net, sharpness,
-                  momentum, fold_pairs, threads, form);
+template <typename Real>
+AdaptHead<Real> head_of(const py::array& weight, const py::array& bias) {
+    AdaptHead<Real> head{};
+    head.weight = input<Real>("weight", weight, 2, real<Real>("[D, C]"));
+    head.width = weight.shape(0);
+    head.features = weight.shape(1);
+    head.bias = input<Real>("bias", bias, 1, real<Real>("[D]"));
+    if (bias.size() != head.width) refuse("bias", bias, "[D] with D = " + text(head.width));
+    return head;
+}
+
+template <typename Real>
+const Real* rows_of(const char* name, const py::array& array, std::int64_t columns) {
+    const Real* data = input<Real>(name, array, 2, real<Real>("[n, C]"));
+    if (array.shape(1) != columns) refuse(name, array, "[n, C] with C = " + text(columns));
+    return data;
+}
+
+// What prepare_support and fill_supports give, as arrays.
+struct Supports {
+    py::array rows, outputs, gram, photo_of;
+    std::vector<std::int64_t> row_offsets, pair_offsets;
+
+    template <typename Real>
+    static Supports prepare(const AdaptHead<Real>& head, const std::vector<AdaptEpisode<Real>>& episodes, int threads) {
+        const AdaptLayout<Real> layout = lay_out(episodes.data(), static_cast<std::int64_t>(episodes.size()), head.features);
+        const std::int64_t count = layout.row_offsets.back();
+        py::array_t<Real> rows({count, head.features}), outputs({count, head.width});
+        const bool one = episodes.size() == 1;
+        py::array_t<Real> gram = one ? py::array_t<Real>({count, count}) : py::array_t<Real>(layout.gram_size);
+        {
+            Real *x = rows.mutable_data(), *u = outputs.mutable_data(), *k = gram.mutable_data();
+            const py::gil_scoped_release release;
+            fill_supports(head, layout, x, u, k, threads);
+        }
+        py::array_t<std::int32_t> photo_of(static_cast<py::ssize_t>(layout.photo_of.size()), layout.photo_of.data());
+        return {rows, outputs, gram, photo_of, layout.row_offsets, layout.pair_offsets};
+    }
+};
+
+template <typename Real>
+py::tuple learn(const AdaptHead<Real>& head, const Supports& supports, const py::object& candidates, const Settings& settings,
+                int threads) {
+    AdaptPeople people{};
+    people.row_offsets = supports.row_offsets.data();
+    people.pair_offsets = supports.pair_offsets.data();
+    people.count = static_cast<std::int64_t>(supports.row_offsets.size()) - 1;
+    people.photo_of = static_cast<const std::int32_t*>(supports.photo_of.data());
+    people.fold_pairs = settings.fold_pairs;
+    people.negatives = settings.negatives;
+    people.photos_move = settings.photos_move;
+    people.margin = settings.margin;
+    AdaptBatch<Real> batch{};
+    batch.supports.outputs = static_cast<const Real*>(supports.outputs.data());
+    batch.supports.gram = static_cast<const Real*>(supports.gram.data());
+    batch.supports.row_offsets = people.row_offsets;
+    batch.supports.count = people.count;
+    batch.supports.width = head.width;
+    batch.margin_net = settings.net();
+    batch.rule = settings.rule();
+    const Real* rows = static_cast<const Real*>(supports.rows.data());
+    const Real* photos = nullptr;
+    std::int64_t photos_count = 0;
+    if (!candidates.is_none()) {
+        const py::array array = candidates;
+        photos = rows_of<Real>("candidates", array, head.features);
+        photos_count = array.shape(0);
+    }
+    bool folds = false;
+    for (std::int64_t s = 0; s < people.count; ++s) {
+        folds |= people.fold_pairs > 0 && people.pair_offsets[s + 1] - people.pair_offsets[s] >= people.fold_pairs;
+    }
+
+    AdaptCandidates<Real> pool;
+    AdaptPeoplePlan plan;
+    double pool_seconds = 0.0;
+    {
+        const py::gil_scoped_release release;
+        if (folds) {
+            const auto start = std::chrono::steady_clock::now();
+            pool = gather_candidates(head, people, rows, batch.supports.outputs, batch.supports.gram, photos, photos_count, threads);
+            pool_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+            batch.pools = pool.pools();
+            people.truth = pool.truth.data();
+        }
+        plan = plan_people(people);
+    }
+    batch.supports.moves = plan.moves.data();
+    batch.supports.gram_offsets = plan.gram_offsets.data();
+    batch.tasks = plan.tasks();
+    py::array_t<Real> coefficients({people.row_offsets[people.count], head.width});
+    py::array_t<double> losses({batch.tasks.count, batch.rule.num_steps + 1}), margins(batch.tasks.count), seconds(batch.tasks.count);
+    py::array_t<std::int32_t> ranks({std::int64_t{2}, batch.tasks.count});
+    const AdaptResults<Real> results{coefficients.mutable_data(), nullptr,
+                                     losses.mutable_data(),       margins.mutable_data(),
+                                     ranks.mutable_data(),        ranks.mutable_data() + batch.tasks.count,
+                                     seconds.mutable_data()};
+    {
+        const py::gil_scoped_release release;
+        fgsbir::adapt(batch, results, threads);
+    }
+    py::object first_task = py::none(), pool_sizes = py::none();
+    if (people.count != 1) first_task = py::array_t<std::int64_t>(static_cast<py::ssize_t>(plan.first_task.size()), plan.first_task.data());
+    if (folds) {
+        py::array_t<std::int64_t> sizes(people.count);
+        for (std::int64_t s = 0; s < people.count; ++s) {
+            const std::size_t p = static_cast<std::size_t>(pool.pool_of[static_cast<std::size_t>(s)]);
+            sizes.mutable_data()[s] = pool.row_offsets[p + 1] - pool.row_offsets[p];
+        }
+        pool_sizes = sizes;
+    }
+    return py::make_tuple(coefficients, losses, margins, ranks, seconds, pool_seconds, pool_sizes, first_task);
+}
+
+template <typename Real>
+AdaptEpisode<Real> episode_of(const AdaptHead<Real>& head, const py::array& sketches, const py::array& photos, const py::array& others) {
+    AdaptEpisode<Real> episode{};
+    episode.sketches = rows_of<Real>("sketches", sketches, head.features);
+    episode.photos = rows_of<Real>("photos", photos, head.features);
+    episode.others = rows_of<Real>("others", others, head.features);
+    episode.pairs = sketches.shape(0);
+    episode.others_count = others.shape(0);
+    if (photos.shape(0) != episode.pairs) refuse("photos", photos, "[k, C] with k = " + text(episode.pairs) + ", a photo for each sketch");
+    return episode;
+}
+
+template <typename Real>
+py::tuple prepare_support_as(const py::array& weight, const py::array& bias, const py::array& sketches, const py::array& photos,
+                             const py::array& others, int threads) {
+    const AdaptHead<Real> head = head_of<Real>(weight, bias);
+    const Supports made = Supports::prepare<Real>(head, {episode_of(head, sketches, photos, others)}, threads);
+    return py::make_tuple(made.rows, made.outputs, made.gram, made.photo_of);
+}
+
+template <typename Real>
+py::tuple adapt_support_as(const py::array& weight, const py::array& bias, const py::tuple& support, const py::object& candidates,
+                           const Settings& settings, int threads) {
+    const AdaptHead<Real> head = head_of<Real>(weight, bias);
+    if (support.size() != 4) throw py::value_error("support has " + text(static_cast<std::int64_t>(support.size())) +
+                                                   " parts, expected (rows, outputs, gram, photo_of)");
+    Supports given{support[0], support[1], support[2], support[3], {}, {}};
+    rows_of<Real>("rows", given.rows, head.features);
+    const std::int64_t items = given.rows.shape(0);
+    input<Real>("outputs", given.outputs, 2, real<Real>("[m, D]"));
+    if (given.outputs.shape(0) != items || given.outputs.shape(1) != head.width) {
+        refuse("outputs", given.outputs, "[m, D] with m = " + text(items) + ", D = " + text(head.width));
+    }
+    input<Real>("gram", given.gram, 2, real<Real>("[m, m]"));
+    if (given.gram.shape(0) != items || given.gram.shape(1) != items) refuse("gram", given.gram, "[m, m] with m = " + text(items));
+    input<std::int32_t>("photo_of", given.photo_of, 1, "int32 [k]");
+    given.row_offsets = {0, items};
+    given.pair_offsets = {0, given.photo_of.size()};
+    return learn(head, given, candidates, settings, threads);
+}
+
+template <typename Real>
+py::tuple adapt_features_as(const py::array& weight, const py::array& bias, const py::list& episodes, const py::object& candidates,
+                            const Settings& settings, int threads) {
+    const AdaptHead<Real> head = head_of<Real>(weight, bias);
+    std::vector<AdaptEpisode<Real>> views;
+    for (const py::handle& item : episodes) {
+        const py::tuple parts = py::reinterpret_borrow<py::object>(item);
+        if (parts.size() != 3) throw py::value_error("an episode has " + text(static_cast<std::int64_t>(parts.size())) +
+                                                     " parts, expected (sketches, photos, others)");
+        views.push_back(episode_of(head, parts[0], parts[1], parts[2]));
+    }
+    const Supports made = Supports::prepare(head, views, threads);
+    const py::tuple learned = learn(head, made, candidates, settings, threads);
+    py::array_t<std::int64_t> row_offsets(static_cast<py::ssize_t>(made.row_offsets.size()), made.row_offsets.data());
+    return py::make_tuple(made.rows, made.photo_of, row_offsets) + learned;
+}
+
+template <typename Real>
+void form_head_as(const py::array& weight, const py::array& bias, const py::array& coefficients, const py::array& rows,
+                  py::array& new_weight, py::array& new_bias, int threads) {
+    const AdaptHead<Real> head = head_of<Real>(weight, bias);
+    const Real* x = rows_of<Real>("rows", rows, head.features);
+    const Real* a = input<Real>("coefficients", coefficients, 2, real<Real>("[m, D]"));
+    if (coefficients.shape(0) != rows.shape(0) || coefficients.shape(1) != head.width) {
+        refuse("coefficients", coefficients, "[m, D] with m = " + text(rows.shape(0)) + ", D = " + text(head.width));
+    }
+    input<Real>("new_weight", new_weight, 2, real<Real>("[D, C]"));
+    if (new_weight.shape(0) != head.width || new_weight.shape(1) != head.features) refuse("new_weight", new_weight, "[D, C], as weight");
+    input<Real>("new_bias", new_bias, 1, real<Real>("[D]"));
+    if (new_bias.size() != head.width) refuse("new_bias", new_bias, "[D], as bias");
+    Real* w = static_cast<Real*>(new_weight.mutable_data());
+    Real* b = static_cast<Real*>(new_bias.mutable_data());
+    const py::gil_scoped_release release;
+    form_head(head, a, x, rows.shape(0), w, b, threads);
+}
+
+py::tuple prepare_support(const py::array& weight, const py::array& bias, const py::array& sketches, const py::array& photos,
+                          const py::array& others, int threads) {
+    const auto chosen = is_double(weight) ? &prepare_support_as<double> : &prepare_support_as<float>;
+    return chosen(weight, bias, sketches, photos, others, threads);
+}
+
+py::tuple adapt_support(const py::array& weight, const py::array& bias, const py::tuple& support, const py::object& candidates,
+                        const std::string& side, const std::string& negatives, const py::array& step_sizes, double margin,
+                        const py::object& margin_net, double sharpness, double momentum, std::int64_t fold_pairs, int threads,
+                        const std::string& form) {
+    const Settings settings(side, negatives, step_sizes, margin, margin_net, sharpness, momentum, fold_pairs, form);
+    const auto chosen = is_double(weight) ? &adapt_support_as<double> : &adapt_support_as<float>;
+    return chosen(weight, bias, support, candidates, settings, threads);
+}
+
+py::tuple adapt_features(const py::array& weight, const py::array& bias, const py::list& episodes, const py::object& candidates,
+                         const std::string& side, const std::string& negatives, const py::array& step_sizes, double margin,
+                         const py::object& margin_net, double sharpness, double momentum, std::int64_t fold_pairs, int threads,
+                         const std::string& form) {
+    const Settings settings(side, negatives, step_sizes, margin, margin_net, sharpness, momentum, fold_pairs, form);
+    const auto chosen = is_double(weight) ? &adapt_features_as<double> : &adapt_features_as<float>;
+    return chosen(weight, bias, episodes, candidates, settings, threads);
+}
+
+void form_head_any(const py::array& weight, const py::array& bias, const py::array& coefficients, const py::array& rows,
+                   py::array& new_weight, py::array& new_bias, int threads) {
+    const auto chosen = is_double(weight) ? &form_head_as<double> : &form_head_as<float>;
+    chosen(weight, bias, coefficients, rows, new_weight, new_bias, threads);
 }
 
 py::array_t<std::int32_t> plan_triplets(const py::array& photo_of, std::int64_t items, const std::string& negatives) {
@@ -225,17 +360,50 @@ void define_adapt(py::module_& module) {
 outputs [m, D] (W X^T + b, a row per support item), gram [m, m] (X X^T + 1), step_sizes [T]: all float32 or all float64;
 triplets int32 [t, 3] (anchor, positive, negative); moves uint8 [m] (1 = the row moves with the head).
 L = mean over triplets of softplus_b(margin + d(a, p) - d(a, n)) with b = sharpness (0 = hinge) and d the Euclidean distance of
-the L2-normalised outputs, floored at 1e-6. Each step: V = momentum V + dL/dU, U -= alpha_t gram V, A -= alpha_t V on the moving rows.
-form "gram" and "span" are two ways to the same result, "automatic" takes the cheaper one.
+the L2-normalised outputs, floored at 1e-6. Each step: V = momentum V + dL/dU, U -= alpha_t gram V, A -= alpha_t V on the moving
+rows. form "gram" and "span" are two ways to the same result, "automatic" takes the cheaper one.
 Returns (coefficients [m, D], outputs [m, D], losses float64 [T+1]: before each step and after the last). Deterministic.
 NaN in the input shows in the losses. Raises ValueError on a wrong dtype, shape, layout, index or setting.)");
-    module.def("adapt_pairs", &adapt_pairs, py::arg("outputs"), py::arg("gram"), py::arg("photo_of"), py::arg("sizes"),
-               py::arg("pool"), py::arg("cross"), py::arg("truth"), py::arg("negatives"), py::arg("side"), py::arg("step_sizes"),
-               py::arg("margin"), py::arg("margin_net"), py::arg("sharpness"), py::arg("momentum"), py::arg("fold_pairs"),
-               py::arg("threads"), py::arg("form") = "automatic",
-               R"(Adaptation of one or many supports made of pairs, with leave-one-out folds, in one call.)");
     module.def("plan_triplets", &plan_triplets, py::arg("photo_of"), py::arg("items"), py::arg("negatives"),
-               R"(Triplets of a support's pairs.)");
+               R"(Triplets int32 [t, 3] (sketch, its photo, another photo) of a support's pairs, as rows.
+
+photo_of int32 [k] is the row (k .. items - 1) of each sketch's photo, -1 for a pair that takes no part. negatives "support": the
+other photos that these pairs name; "gallery": every other photo row. Raises ValueError where a row is no photo.)");
+    module.def("prepare_support", &prepare_support, py::arg("weight"), py::arg("bias"), py::arg("sketches"), py::arg("photos"),
+               py::arg("others"), py::arg("threads") = 1,
+               R"(A support from features: sketches [k, C], their photos [k, C] (repeats allowed), other photos [n, C].
+
+weight [D, C], bias [D]; all float32 or all float64, C-contiguous. Returns (rows [m, C]: sketches, then every photo once, outputs
+[m, D] = rows weight^T + bias, gram [m, m] = rows rows^T + 1, photo_of int32 [k]). Raises ValueError on a wrong dtype, shape or
+layout.)");
+    module.def("adapt_support", &adapt_support, py::arg("weight"), py::arg("bias"), py::arg("support"), py::arg("candidates"),
+               py::arg("side"), py::arg("negatives"), py::arg("step_sizes"), py::arg("margin"), py::arg("margin_net"),
+               py::arg("sharpness"), py::arg("momentum") = 0.0, py::arg("fold_pairs") = 0, py::arg("threads") = 1,
+               py::arg("form") = "automatic",
+               R"(The whole adaptation of a prepared support in one call: triplets, margin network, T steps, leave-one-out folds, ranks.
+
+support is what prepare_support returns; step_sizes [T]; margin NaN asks margin_net, float32 [2 h h + 6 h + 1] (W1 [h, 3], b1, W2
+[h, 2h], b2, W3, b3, flattened one after another) or None. With at least fold_pairs > 0 pairs, every pair is left out once, the
+others adapt, and the sketch left out is ranked among candidates [N, C] (missing photos of the support are added) or, with None,
+among the support's named photos. B tasks: all pairs, then the folds. threads: at most this many; results do not depend on it.
+Returns (coefficients [m, D], losses float64 [B, T+1], margins float64 [B], ranks int32 [2, B]: base and adapted, 0 for task 0,
+seconds float64 [B], seconds spent on the candidates, pool sizes int64 [1] or None without folds, None). A task without triplets
+changes nothing and has losses 0. Raises ValueError on a wrong dtype, shape, layout, index or setting.)");
+    module.def("adapt_features", &adapt_features, py::arg("weight"), py::arg("bias"), py::arg("episodes"), py::arg("candidates"),
+               py::arg("side"), py::arg("negatives"), py::arg("step_sizes"), py::arg("margin"), py::arg("margin_net"),
+               py::arg("sharpness"), py::arg("momentum") = 0.0, py::arg("fold_pairs") = 0, py::arg("threads") = 1,
+               py::arg("form") = "automatic",
+               R"(prepare_support and adapt_support in one call, for any number S of supports.
+
+episodes is a list of (sketches [k, C], photos [k, C], others [n, C]). Returns (rows [R, C] of all supports, photo_of int32 [sum of
+k], row_offsets int64 [S+1]) and then what adapt_support returns, with tasks of all supports one after another: coefficients [R, D],
+pool sizes int64 [S] or None, and in the last place the first task of each support, int64 [S+1], or None with a single support.)");
+    module.def("form_head", &form_head_any, py::arg("weight"), py::arg("bias"), py::arg("coefficients"), py::arg("rows"),
+               py::arg("new_weight"), py::arg("new_bias"), py::arg("threads") = 1,
+               R"(Write W' = W + A X [D, C] and b' = b + A 1 [D] into given arrays.
+
+coefficients [m, D] (A transposed), rows [m, C]; all float32 or all float64, C-contiguous. new_weight may be weight itself. Raises
+ValueError on a wrong dtype, shape or layout.)");
 }
 
 }  // namespace fgsbir::bindings

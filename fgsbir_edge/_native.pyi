@@ -34,7 +34,59 @@ def adapt(
     step_sizes: NDArray[Any],
     margin: float,
     sharpness: float,
+    momentum: float = 0.0,
+    form: str = "automatic",
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]: ...
+def plan_triplets(photo_of: NDArray[np.int32], items: int, negatives: str) -> NDArray[np.int32]: ...
+def prepare_support(
+    weight: NDArray[Any],
+    bias: NDArray[Any],
+    sketches: NDArray[Any],
+    photos: NDArray[Any],
+    others: NDArray[Any],
+    threads: int = 1,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[np.int32]]: ...
+def adapt_support(
+    weight: NDArray[Any],
+    bias: NDArray[Any],
+    support: tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[np.int32]],
+    candidates: NDArray[Any] | None,
+    side: str,
+    negatives: str,
+    step_sizes: NDArray[Any],
+    margin: float,
+    margin_net: NDArray[np.float32] | None,
+    sharpness: float,
+    momentum: float = 0.0,
+    fold_pairs: int = 0,
+    threads: int = 1,
+    form: str = "automatic",
+) -> tuple[Any, ...]: ...
+def adapt_features(
+    weight: NDArray[Any],
+    bias: NDArray[Any],
+    episodes: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]],
+    candidates: NDArray[Any] | None,
+    side: str,
+    negatives: str,
+    step_sizes: NDArray[Any],
+    margin: float,
+    margin_net: NDArray[np.float32] | None,
+    sharpness: float,
+    momentum: float = 0.0,
+    fold_pairs: int = 0,
+    threads: int = 1,
+    form: str = "automatic",
+) -> tuple[Any, ...]: ...
+def form_head(
+    weight: NDArray[Any],
+    bias: NDArray[Any],
+    coefficients: NDArray[Any],
+    rows: NDArray[Any],
+    new_weight: NDArray[Any],
+    new_bias: NDArray[Any],
+    threads: int = 1,
+) -> None: ...
 def build_info() -> dict[str, Any]: ...
 
 class DlpackTensor:

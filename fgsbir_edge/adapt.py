@@ -7,7 +7,6 @@ a small ``Adapter``. A guard (``guard.py``) keeps the base head in force when th
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -16,9 +15,9 @@ from numpy.typing import ArrayLike
 
 from fgsbir_edge.arrays import Float32, matrix
 from fgsbir_edge.errors import NoPairsError, ShapeError
-from fgsbir_edge.guard import DIVERGENCE_FACTOR, GuardReport, diverged, leave_one_out
+from fgsbir_edge.guard import DIVERGENCE_FACTOR, MIN_PAIRS, GuardReport, diverged, report_of, unchecked
 from fgsbir_edge.head import Adapter, Head, Negatives, Side
-from fgsbir_edge.inner import Recipe, Solution, Support, solve
+from fgsbir_edge.inner import Episode, Found, Recipe, Solution, solve_episodes
 
 Status = Literal["adapted", "kept-base"]
 Reason = Literal["", "no-negatives", "diverged", "worse-leave-one-out"]
@@ -30,7 +29,8 @@ class AdaptOptions:
 
     ``steps`` beyond the learned T repeat the last step size. ``margin`` None lets the head's margin network predict it.
     ``side`` "sketch" moves sketches only, "both" photos too. ``negatives`` "support" pushes away from the photos of other pairs,
-    "gallery" from at most ``max_negatives`` other photos as well. Raises ValueError on values out of range.
+    "gallery" from at most ``max_negatives`` other photos as well. ``momentum`` β makes every step follow V = β V + gradient;
+    heads are trained without (0). Raises ValueError on values out of range.
     """
 
     steps: int | None = None
@@ -40,6 +40,7 @@ class AdaptOptions:
     negatives: Negatives | None = None
     guard: bool = True
     max_negatives: int = 64
+    momentum: float = 0.0
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
@@ -48,6 +49,8 @@ class AdaptOptions:
             raise ValueError(f"margin is {self.margin}, expected a finite number")
         if self.step_sizes is not None and not (len(self.step_sizes) and np.isfinite(self.step_sizes).all()):
             raise ValueError(f"step_sizes is {self.step_sizes}, expected finite numbers, at least one")
+        if not (np.isfinite(self.momentum) and 0.0 <= self.momentum < 1.0):
+            raise ValueError(f"momentum is {self.momentum}, expected a number from 0 up to, but not, 1")
         if self.side not in (None, *get_args(Side)) or self.negatives not in (None, *get_args(Negatives)):
             raise ValueError(f"side {self.side!r} or negatives {self.negatives!r} is unknown")
 
@@ -56,7 +59,7 @@ class AdaptOptions:
         sizes = np.asarray(head.step_sizes if self.step_sizes is None else self.step_sizes, np.float32)
         steps = len(sizes) if self.steps is None else self.steps
         sizes = np.concatenate([sizes[:steps], np.full(max(0, steps - len(sizes)), sizes[-1], np.float32)])
-        return Recipe(self.side or head.side, self.negatives or head.negatives, sizes, self.margin)
+        return Recipe(self.side or head.side, self.negatives or head.negatives, sizes, self.margin, self.momentum)
 
 
 @dataclass(frozen=True)
@@ -83,50 +86,64 @@ def adapt(
     negatives_features: ArrayLike | None = None,
     candidates: ArrayLike | None = None,
     options: AdaptOptions | None = None,
+    threads: int = 1,
 ) -> AdaptResult:
     """Learn an adapter from k pairs: sketch_features [k, C] and photo_features [k, C], row i of both being pair i.
 
     Several sketches may share a photo. ``negatives_features`` [n, C] are other photos, used with negatives "gallery" alone: where
     the head was trained without, they pull every sketch towards the few photos shown. ``candidates`` [N, C] are the photos that
-    the guard ranks among (the gallery). Raises NoPairsError, ShapeError, NonFiniteError, NativeMissingError; what the guard
-    objects to is reported, not raised.
+    the guard ranks among (the gallery). ``threads`` is how many work at most; the result does not depend on it. Raises
+    NoPairsError, ShapeError, NonFiniteError, NativeMissingError; what the guard objects to is reported, not raised.
     """
     options = options or AdaptOptions()
     recipe = options.recipe(head)
-    start = time.perf_counter()
-    sketches, photos = _rows(head, "sketch features", sketch_features), _rows(head, "photo features", photo_features)
-    if len(sketches) != len(photos):
-        raise ShapeError(f"got {len(sketches)} sketches and {len(photos)} photos; give one photo a sketch")
-    if not len(sketches):
-        raise NoPairsError("no sketch-photo pairs given; give at least one, three or more let the guard check them")
-    others = _rows(head, "negatives", negatives_features)
-    support = Support.build(head, sketches, photos, others)
-    everyone = range(support.pairs)
-    solution = solve(head, support, everyone, recipe)
-    adapted = time.perf_counter()
-    report = GuardReport(None, None, 0, "not checked: switched off")
-    if options.guard and solution is not None:
-        pool = None if candidates is None else _rows(head, "candidates", candidates)
-        report = leave_one_out(head, support, recipe, pool)
-    checked = time.perf_counter()
+    episode = checked_episode(head, sketch_features, photo_features, negatives_features)
+    pool = _rows(head, "candidates", candidates) if options.guard and candidates is not None else None
+    fold_pairs = MIN_PAIRS if options.guard else 0
+    (found,) = solve_episodes(head, [episode], recipe, pool, fold_pairs=fold_pairs, threads=threads)
+    return result_of(head, len(episode[0]), found, recipe, options.guard)
 
-    reason, explanation = _verdict(solution, report, options.guard)
+
+def checked_episode(
+    head: Head, sketch_features: ArrayLike, photo_features: ArrayLike, negatives_features: ArrayLike | None, name: str = ""
+) -> Episode:
+    """The three arrays of an episode, float32 and contiguous.
+
+    Raises NoPairsError, ShapeError, NonFiniteError, whose messages begin with ``name``.
+    """
+    sketches = _rows(head, f"{name}sketch features", sketch_features)
+    photos = _rows(head, f"{name}photo features", photo_features)
+    if len(sketches) != len(photos):
+        raise ShapeError(f"{name}got {len(sketches)} sketches and {len(photos)} photos; give one photo a sketch")
+    if not len(sketches):
+        raise NoPairsError(f"{name}no sketch-photo pairs given; give at least one, three or more let the guard check them")
+    return sketches, photos, _rows(head, f"{name}negatives", negatives_features)
+
+
+def result_of(head: Head, pairs: int, found: Found, recipe: Recipe, guard: bool) -> AdaptResult:
+    """The verdict on what the inner loop found from so many pairs, and the adapter that follows from it."""
+    solution = found.solution
+    report = GuardReport(None, None, 0, "not checked: switched off")
+    if guard and solution is not None:
+        note = unchecked(pairs, triplets=True)
+        report = report_of(found.folds) if found.folds is not None else GuardReport(None, None, 0, note)
+    reason, explanation = _verdict(solution, report, guard)
+    meta = _meta(pairs, recipe, solution, reason)
     if solution is None or reason:
-        adapter = Adapter.identity(head, recipe.side, _meta(support, recipe, solution, reason))
+        adapter = Adapter.identity(head, recipe.side, meta)
     else:
-        meta = _meta(support, recipe, solution, reason)
-        adapter = Adapter(head.digest, solution.coefficients.T, support.rows[solution.rows], recipe.side, meta)
+        adapter = Adapter(head.digest, solution.coefficients.T, found.features, recipe.side, meta)
     return AdaptResult(
         adapter=adapter,
         status="kept-base" if reason else "adapted",
         reason=reason,
         explanation=explanation,
-        losses=() if solution is None else tuple(float(loss) for loss in solution.losses),
+        losses=() if solution is None else tuple(solution.losses.tolist()),
         margin=None if solution is None else solution.margin,
         recipe=recipe,
         guard=report,
-        millis=1e3 * (adapted - start),
-        guard_millis=1e3 * (checked - adapted),
+        millis=1e3 * found.seconds,
+        guard_millis=1e3 * found.fold_seconds,
     )
 
 
@@ -154,8 +171,8 @@ def _verdict(solution: Solution | None, report: GuardReport, guard: bool) -> tup
     return "", f"adapted: {ranks}"
 
 
-def _meta(support: Support, recipe: Recipe, solution: Solution | None, reason: Reason) -> dict[str, str]:
-    meta = {"pairs": str(support.pairs), "steps": str(len(recipe.step_sizes)), "negatives": recipe.negatives, "kept_base": reason}
+def _meta(pairs: int, recipe: Recipe, solution: Solution | None, reason: Reason) -> dict[str, str]:
+    meta = {"pairs": str(pairs), "steps": str(len(recipe.step_sizes)), "negatives": recipe.negatives, "kept_base": reason}
     return meta if solution is None else {**meta, "margin": f"{solution.margin:.6g}"}
 
 

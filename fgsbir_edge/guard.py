@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from fgsbir_edge.arrays import Float32, normalised
+from fgsbir_edge.arrays import Float32
 from fgsbir_edge.head import Head
-from fgsbir_edge.inner import Recipe, Solution, Support, solve
-from fgsbir_edge.ranking import rank_of
+from fgsbir_edge.inner import Folds, Recipe, Solution, Support, leave_out, moving_rows
 
 MIN_PAIRS = 3  # with two, each half adapts on a single pair: that says nothing about adapting on two
 DIVERGENCE_FACTOR = 1.5  # a support loss that ends this much above its start has not been minimised
@@ -43,53 +40,26 @@ def diverged(solution: Solution) -> bool:
     return bool(solution.losses[-1] > DIVERGENCE_FACTOR * max(float(solution.losses[0]), LOSS_FLOOR))
 
 
-def leave_one_out(head: Head, support: Support, recipe: Recipe, candidates: Float32 | None) -> GuardReport:
+def leave_one_out(head: Head, support: Support, recipe: Recipe, candidates: Float32 | None, *, threads: int = 1) -> GuardReport:
     """Mean rank of each pair's photo under the base head, and under a head adapted on all the other pairs.
 
     ``candidates`` [N, C] are the photos to rank among (the gallery); None takes the distinct photos that pairs name. The true
-    photo always takes part, once. Cost: k inner loops, and for the candidates one product with W and one with X.
+    photo always takes part, once. Cost: k inner loops, and for the candidates one product with W and, where photos move, one
+    with X.
     """
-    if support.pairs < MIN_PAIRS:
-        return GuardReport(None, None, 0, f"not checked: needs {MIN_PAIRS} pairs, got {support.pairs}")
-    everyone = range(support.pairs)
-    if not len(support.triplets(everyone, recipe.negatives)):
-        return GuardReport(None, None, 0, "not checked: the pairs give no triplet")
-    pool = _Pool.of(head, support, candidates)
-    base, adapted = [], []
-    for pair in everyone:
-        solution = solve(head, support, [other for other in everyone if other != pair], recipe)
-        base.append(pool.rank(support, pair, None, recipe))
-        adapted.append(base[-1] if solution is None else pool.rank(support, pair, solution, recipe))
-    return GuardReport(float(np.mean(base)), float(np.mean(adapted)), len(pool.outputs), "")
+    note = unchecked(support.pairs, bool(len(moving_rows(support.photo_rows.tolist(), len(support.rows), recipe))))
+    if note:
+        return GuardReport(None, None, 0, note)
+    return report_of(leave_out(head, support, recipe, candidates, threads=threads))
 
 
-@dataclass(frozen=True, eq=False)
-class _Pool:
-    """Candidate photos as the low-rank form needs them."""
+def report_of(folds: Folds) -> GuardReport:
+    """What the folds say."""
+    return GuardReport(float(folds.base_ranks.mean()), float(folds.adapted_ranks.mean()), folds.candidates, "")
 
-    outputs: Float32  # [N, D] base outputs
-    unit: Float32  # [N, D] the same, normalised
-    cross: Float32  # [N, m] inner products with the support's rows, + 1
-    own: dict[int, int]  # support row of a photo -> its candidate
 
-    @classmethod
-    def of(cls, head: Head, support: Support, candidates: Float32 | None) -> _Pool:
-        named = sorted(set(support.photo_of))
-        photos = support.rows[named]
-        if candidates is not None:
-            place = {row.tobytes(): index for index, row in reversed(list(enumerate(candidates)))}
-            missing = [row for row in named if support.rows[row].tobytes() not in place]
-            photos = np.concatenate([candidates, support.rows[missing]])
-        place = {row.tobytes(): index for index, row in reversed(list(enumerate(photos)))}
-        own = {row: place[support.rows[row].tobytes()] for row in named}
-        outputs = head.outputs(photos)
-        return cls(outputs, normalised(outputs), photos @ support.rows.T + np.float32(1.0), own)
-
-    def rank(self, support: Support, pair: int, solution: Solution | None, recipe: Recipe) -> int:
-        """Rank of a pair's photo, under the base head or with a solution's change of it."""
-        query, photos = support.outputs[pair], self.unit
-        if solution is not None:
-            query = query + support.gram[pair, solution.rows] @ solution.coefficients
-            if recipe.side == "both":
-                photos = normalised(self.outputs + self.cross[:, solution.rows] @ solution.coefficients)
-        return rank_of(photos @ normalised(query[None])[0], self.own[support.photo_of[pair]])
+def unchecked(pairs: int, triplets: bool) -> str:
+    """Why so many pairs, with or without triplets, cannot be checked; "" where they can."""
+    if pairs < MIN_PAIRS:
+        return f"not checked: needs {MIN_PAIRS} pairs, got {pairs}"
+    return "" if triplets else "not checked: the pairs give no triplet"

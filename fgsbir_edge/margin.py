@@ -10,6 +10,7 @@ For each support triplet x = [β⁺, β⁻, β⁻ - β⁺], where β are distanc
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from math import exp
 
 import numpy as np
@@ -44,8 +45,16 @@ class MarginNet:
         """The weights by their names in ``head.safetensors``: margin.w1 ... margin.b3."""
         return {f"margin.{field.name}": getattr(self, field.name) for field in fields(self)}
 
+    @cached_property
+    def packed(self) -> Float32:
+        """All weights one after another, w1 to b3, as the native core takes them: [2 h h + 6 h + 1]."""
+        return frozen(np.concatenate([getattr(self, field.name).ravel() for field in fields(self)]))
+
     def predict(self, positive: Float32, negative: Float32) -> float:
-        """Margin in (0, 1) for a task with base distances ``positive`` [t] (anchor to its photo) and ``negative`` [t]; t >= 1."""
+        """Margin in (0, 1) for a task with base distances ``positive`` [t] (anchor to its photo) and ``negative`` [t]; t >= 1.
+
+        Adaptation has the native core do this; here it is for reading and for checks.
+        """
         x = np.stack([positive, negative, negative - positive], axis=1).astype(np.float32)
         hidden = np.maximum(x @ self.w1.T + self.b1, 0.0)
         summary = np.concatenate([hidden.mean(axis=0), np.sqrt(hidden.var(axis=0) + VARIANCE_FLOOR)])

@@ -107,22 +107,21 @@ def test_margin_fixed_predicted_or_given() -> None:
     assert adapt(toy_head(margin_net=net), sketches, photos, options=AdaptOptions(margin=0.4)).margin == 0.4
 
 
-def test_margin_net_sees_the_base_distances_of_the_triplets() -> None:
-    sketches, photos, _ = task(k=2)
-    seen: list[tuple[Rows, Rows]] = []
-
-    class Spy(MarginNet):
-        def predict(self, positive: Rows, negative: Rows) -> float:
-            seen.append((positive, negative))
-            return super().predict(positive, negative)
-
-    zeros = {"w1": (1, 3), "b1": (1,), "w2": (1, 2), "b2": (1,), "w3": (1, 1), "b3": (1,)}
-    head = toy_head(margin_net=Spy(**{name: np.zeros(shape) for name, shape in zeros.items()}))
-    adapt(head, sketches, photos, options=AdaptOptions(guard=False))
-    z, p = head.embed(sketches), head.embed(photos)
-    distances = np.linalg.norm(z[:, None] - p[None], axis=2)
-    np.testing.assert_allclose(seen[0][0], [distances[0, 0], distances[1, 1]], atol=1e-6)
-    np.testing.assert_allclose(seen[0][1], [distances[0, 1], distances[1, 0]], atol=1e-6)
+@pytest.mark.parametrize("negatives", ["support", "gallery"])
+def test_margin_net_sees_the_base_distances_of_the_triplets(negatives: str) -> None:
+    sketches, photos, gallery = task(k=3, n=7)
+    rng = np.random.default_rng(0)
+    h = 5
+    shapes = {"w1": (h, 3), "b1": (h,), "w2": (h, 2 * h), "b2": (h,), "w3": (1, h), "b3": (1,)}
+    net = MarginNet(**{name: 0.4 * rng.normal(size=shape) for name, shape in shapes.items()})
+    options = AdaptOptions(guard=False, negatives=negatives)  # type: ignore[arg-type]
+    head = toy_head(margin_net=net)
+    result = adapt(head, sketches, photos, negatives_features=gallery, options=options)
+    distances = np.linalg.norm(head.embed(sketches)[:, None] - head.embed(gallery)[None], axis=2)
+    pairs = [(a, n) for a in range(3) for n in range(3 if negatives == "support" else 7) if n != a]
+    near, far = np.array([distances[a, a] for a, _ in pairs]), np.array([distances[pair] for pair in pairs])
+    assert 0.01 < result.margin < 0.99, "a saturated margin would show nothing"
+    assert result.margin == pytest.approx(net.predict(near, far), rel=1e-5)
 
 
 @pytest.mark.parametrize("negatives", ["support", "gallery"])

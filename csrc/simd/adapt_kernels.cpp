@@ -379,11 +379,16 @@ constexpr int kDoubles = kLanes<double>;
 
 INLINE Double choose(Whole condition, Double yes, Double no) { return condition ? yes : no; }
 
-void column_dots(const double* a, const double* b, Index count, Index ld, double* out) {
+void column_dots(const double* a, const double* b, const double* weight, Index count, Index ld, double* out, double* size) {
     for (Index j = 0; j < ld; j += kDoubles) {
-        Double sum{};
-        for (Index l = 0; l < count; ++l) sum += load<double>(a + l * ld + j) * load<double>(b + l * ld + j);
+        Double sum{}, sizes{};
+        for (Index l = 0; l < count; ++l) {
+            const Double value = load<double>(a + l * ld + j);
+            sum += value * load<double>(b + l * ld + j);
+            sizes += weight[l] * choose(value < 0.0, -value, value);
+        }
         store<double>(out + j, sum);
+        store<double>(size + j, sizes);
     }
 }
 
@@ -455,8 +460,10 @@ double penalties(const double* distance, const std::int32_t* near, const std::in
     const double inverse_sharpness = 1.0 / sharpness;
     Double sum{};
     for (Index t = 0; t < count; t += kDoubles) {
-        Double x;
-        UNROLL for (int i = 0; i < kDoubles; ++i) x[i] = margin + distance[near[t + i]] - distance[far[t + i]];
+        Double to_near, to_far;
+        UNROLL for (int i = 0; i < kDoubles; ++i) to_near[i] = distance[near[t + i]];
+        UNROLL for (int i = 0; i < kDoubles; ++i) to_far[i] = distance[far[t + i]];
+        const Double x = margin + to_near - to_far;
         Double penalty, derivative;
         if (sharpness == 0.0) {
             penalty = choose(x < 0.0, Double{}, x);

@@ -76,8 +76,9 @@ struct AdaptKernels {
 
 // What the triplets of a task need, in double whatever the problem's type. Arrays are padded.
 struct TripletKernels {
-    // out[j] = sum over l of a[l][j] * b[l][j] over rows [count, ld]
-    void (*column_dots)(const double* a, const double* b, std::int64_t count, std::int64_t ld, double* out);
+    // out[j] = sum over l of a[l][j] * b[l][j] over rows [count, ld], and size[j] = sum over l of |a[l][j]| * weight[l]
+    void (*column_dots)(const double* a, const double* b, const double* weight, std::int64_t count, std::int64_t ld, double* out,
+                        double* size);
 
     // inverse[i] = 1 / max(sqrt(squared[i]), 1e-12), NaN where squared[i] is not at most `largest`; square[i] = squared[i] inverse[i]^2,
     // exactly 1 above that floor. squared is padded, nothing is written from count on.

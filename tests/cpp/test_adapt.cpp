@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -9,6 +10,10 @@
 
 namespace {
 
+using fgsbir::AdaptForm;
+
+constexpr AdaptForm kForms[] = {AdaptForm::gram, AdaptForm::span};
+
 // Three items in the plane with a Gram matrix of their own; one triplet (0, 1, 2).
 template <typename Real>
 struct Case {
@@ -17,83 +22,131 @@ struct Case {
     std::vector<std::int32_t> triplets{0, 1, 2};
     std::vector<std::uint8_t> moves{1, 1, 1};
     std::vector<Real> steps{Real(0.1), Real(0.05)};
-    Real margin = Real(0.3), sharpness = Real(10);
+    Real margin = Real(0.3), sharpness = Real(10), momentum = Real(0);
+    AdaptForm form = AdaptForm::automatic;
     std::vector<Real> coefficients = std::vector<Real>(6), moved = std::vector<Real>(6);
     std::vector<double> losses = std::vector<double>(3);
 
     void run() {
         losses.assign(steps.size() + 1, -1.0);
         fgsbir::adapt<Real>({outputs.data(), gram.data(), triplets.data(), moves.data(), steps.data(), 3, 2,
-                             static_cast<std::int64_t>(triplets.size() / 3), static_cast<std::int64_t>(steps.size()), margin, sharpness},
+                             static_cast<std::int64_t>(triplets.size() / 3), static_cast<std::int64_t>(steps.size()), margin, sharpness,
+                             momentum, form},
                             coefficients.data(), moved.data(), losses.data());
     }
 };
 
 template <typename Real>
 void loss_falls() {
-    Case<Real> c;
-    c.run();
-    CHECK(c.losses[1] < c.losses[0] && c.losses[2] < c.losses[1]);
-    c.steps.clear();
-    c.run();
-    CHECK(c.losses.size() == 1 && c.moved == c.outputs && c.coefficients == std::vector<Real>(6));
+    for (const AdaptForm form : kForms) {
+        Case<Real> c;
+        c.form = form;
+        c.run();
+        CHECK(c.losses[1] < c.losses[0] && c.losses[2] < c.losses[1]);
+        c.steps.clear();
+        c.run();
+        CHECK(c.losses.size() == 1 && c.moved == c.outputs && c.coefficients == std::vector<Real>(6));
+    }
 }
 
 // -A after one step of size 1 is dL/dU: compared with central differences of the loss.
 void gradient_is_the_slope_of_the_loss() {
-    for (const double sharpness : {0.0, 10.0}) {
-        Case<double> c;
-        c.sharpness = sharpness;
-        c.steps = {1.0};
-        c.run();
-        const double h = 1e-6;
-        for (std::size_t i = 0; i < 6; ++i) {
-            Case<double> up = c, down = c;
-            up.outputs[i] += h;
-            down.outputs[i] -= h;
-            up.run();
-            down.run();
-            CHECK(std::abs((up.losses[0] - down.losses[0]) / (2 * h) + c.coefficients[i]) < 1e-8);
+    for (const AdaptForm form : kForms) {
+        for (const double sharpness : {0.0, 10.0}) {
+            Case<double> c;
+            c.form = form;
+            c.sharpness = sharpness;
+            c.steps = {1.0};
+            c.run();
+            const double h = 1e-6;
+            for (std::size_t i = 0; i < 6; ++i) {
+                Case<double> up = c, down = c;
+                up.outputs[i] += h;
+                down.outputs[i] -= h;
+                up.run();
+                down.run();
+                CHECK(std::abs((up.losses[0] - down.losses[0]) / (2 * h) + c.coefficients[i]) < 1e-8);
+            }
         }
     }
 }
 
 // U_T = U_0 + gram A on the rows that move; the others stay.
 void outputs_follow_coefficients() {
-    Case<double> c;
-    c.moves = {1, 0, 0};
-    c.run();
-    for (std::size_t i = 0; i < 3; ++i) {
-        for (std::size_t k = 0; k < 2; ++k) {
-            const double expected = c.outputs[2 * i + k] + (i == 0 ? c.gram[0] * c.coefficients[k] : 0.0);
-            CHECK(std::abs(c.moved[2 * i + k] - expected) < 1e-15);
-            CHECK(i == 0 || c.coefficients[2 * i + k] == 0.0);
+    for (const AdaptForm form : kForms) {
+        Case<double> c;
+        c.form = form;
+        c.moves = {0, 1, 0};
+        c.momentum = 0.5;
+        c.run();
+        for (std::size_t i = 0; i < 3; ++i) {
+            for (std::size_t k = 0; k < 2; ++k) {
+                const double expected = c.outputs[2 * i + k] + (i == 1 ? c.gram[4] * c.coefficients[2 + k] : 0.0);
+                CHECK(std::abs(c.moved[2 * i + k] - expected) < 1e-15);
+                CHECK((i == 1) == (c.coefficients[2 * i + k] != 0.0));
+            }
+        }
+    }
+}
+
+// Two steps by hand, from the gradients that single steps of size 1 give: A = -a_0 G_0 - a_1 (beta G_0 + G_1).
+void momentum_carries_the_last_gradient_on() {
+    for (const AdaptForm form : kForms) {
+        Case<double> first;
+        first.form = form;
+        first.steps = {1.0};
+        first.run();
+        Case<double> both;
+        both.form = form;
+        both.momentum = 0.75;
+        both.run();
+        Case<double> second = first;
+        for (std::size_t i = 0; i < 3; ++i) {
+            for (std::size_t k = 0; k < 2; ++k) {
+                for (std::size_t j = 0; j < 3; ++j) {
+                    second.outputs[2 * i + k] += both.steps[0] * first.gram[3 * i + j] * first.coefficients[2 * j + k];
+                }
+            }
+        }
+        second.run();
+        CHECK(std::abs(both.losses[1] - second.losses[0]) < 1e-14);
+        for (std::size_t i = 0; i < 6; ++i) {
+            const double velocity = 0.75 * first.coefficients[i] + second.coefficients[i];
+            CHECK(std::abs(both.coefficients[i] - (both.steps[0] * first.coefficients[i] + both.steps[1] * velocity)) < 1e-14);
         }
     }
 }
 
 void extremes() {
-    Case<float> steep;
-    steep.sharpness = 1e30F;
-    steep.run();
-    for (const double loss : steep.losses) CHECK(std::isfinite(loss));
+    for (const AdaptForm form : kForms) {
+        Case<float> steep;
+        steep.form = form;
+        steep.sharpness = 1e30F;
+        steep.run();
+        for (const double loss : steep.losses) CHECK(std::isfinite(loss));
 
-    Case<double> coincident;  // anchor, positive and negative in one place: distances sit at their floor and nothing moves
-    coincident.outputs = {1, 1, 1, 1, 1, 1};
-    coincident.run();
-    CHECK(coincident.coefficients == std::vector<double>(6));
+        Case<double> coincident;  // anchor, positive and negative in one place: distances sit at their floor and nothing moves
+        coincident.form = form;
+        coincident.outputs = {1, 1, 1, 1, 1, 1};
+        coincident.run();
+        CHECK(coincident.coefficients == std::vector<double>(6));
 
-    Case<double> zero;
-    zero.outputs = {0, 0, 0.3, 0.9, 0.8, -0.4};
-    zero.steps.clear();
-    zero.run();
-    CHECK(std::isfinite(zero.losses[0]));
+        Case<double> zero;
+        zero.form = form;
+        zero.outputs = {0, 0, 0.3, 0.9, 0.8, -0.4};
+        zero.steps.clear();
+        zero.run();
+        CHECK(std::isfinite(zero.losses[0]));
 
-    Case<float> broken;
-    broken.outputs[3] = std::numeric_limits<float>::quiet_NaN();
-    broken.sharpness = 0;
-    broken.run();
-    for (const double loss : broken.losses) CHECK(std::isnan(loss));
+        for (const float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), 1e30F}) {
+            Case<float> broken;  // 1e30: its square is no float
+            broken.form = form;
+            broken.outputs[3] = value;
+            broken.sharpness = 0;
+            broken.run();
+            for (const double loss : broken.losses) CHECK(std::isnan(loss));
+        }
+    }
 }
 
 void refusals() {
@@ -107,6 +160,152 @@ void refusals() {
     bad([](Case<float>& c) { c.triplets.clear(); });
     bad([](Case<float>& c) { c.sharpness = -1; });
     bad([](Case<float>& c) { c.sharpness = std::numeric_limits<float>::quiet_NaN(); });
+    bad([](Case<float>& c) { c.momentum = std::numeric_limits<float>::infinity(); });
+    bad([](Case<float>& c) { c.margin = std::numeric_limits<float>::quiet_NaN(); });
+    bad([](Case<float>& c) { c.form = static_cast<AdaptForm>(7); });
+}
+
+void plans() {
+    const std::int32_t photo_of[] = {3, 4, 4};  // three sketches, photos in rows 3 and 4, another photo in row 5
+    const auto all = fgsbir::plan_adapt(photo_of, 3, 6, fgsbir::AdaptNegatives::support, true);
+    CHECK((all.triplets == std::vector<std::int32_t>{0, 3, 4, 1, 4, 3, 2, 4, 3, 0, 3, 4, 2, 4, 3, 0, 3, 4, 1, 4, 3}));
+    CHECK((all.triplet_offsets == std::vector<std::int64_t>{0, 3, 3, 5, 7}));  // without pair 0 nobody names photo 3
+    CHECK((all.left_out == std::vector<std::int32_t>{-1, 0, 1, 2}));
+    const auto gallery = fgsbir::plan_adapt(photo_of, 3, 6, fgsbir::AdaptNegatives::gallery, true);
+    CHECK((gallery.triplet_offsets == std::vector<std::int64_t>{0, 6, 10, 14, 18}));
+    const std::int32_t some[] = {3, -1, 4};
+    const auto part = fgsbir::plan_adapt(some, 3, 6, fgsbir::AdaptNegatives::support, false);
+    CHECK((part.triplets == std::vector<std::int32_t>{0, 3, 4, 2, 4, 3}));
+    const std::int32_t wrong[] = {3, 6, 4};
+    CHECK_THROWS(fgsbir::plan_adapt(wrong, 3, 6, fgsbir::AdaptNegatives::support, false), std::invalid_argument);
+    CHECK_THROWS(fgsbir::plan_adapt(photo_of, 3, 2, fgsbir::AdaptNegatives::support, false), std::invalid_argument);
+}
+
+float noise(std::uint32_t& state) {  // in [-1, 1)
+    state = state * 1664525U + 1013904223U;
+    return static_cast<float>(state >> 8) / 8388608.0F - 1.0F;
+}
+
+std::vector<float> noises(std::size_t count, std::uint32_t seed) {
+    std::vector<float> values(count);
+    for (float& value : values) value = noise(seed);
+    return values;
+}
+
+// Sizes that no vector divides, against sums in double.
+void head_products() {
+    for (const std::int64_t features : {1, 13, 67}) {
+        for (const std::int64_t count : {1, 5, 23}) {
+            const std::int64_t width = 19;
+            const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
+            const std::vector<float> weight = noises(at(width * features), 1), bias = noises(at(width), 2);
+            const std::vector<float> rows = noises(at(count * features), 3), coefficients = noises(at(count * width), 4);
+            const fgsbir::AdaptHead<float> head{weight.data(), bias.data(), width, features};
+            std::vector<float> outputs(at(count * width)), gram(at(count * count)), cross(at(width * count)), new_weight(weight), new_bias(bias);
+            for (const int threads : {1, 3}) {
+                fgsbir::head_outputs(head, rows.data(), count, outputs.data(), threads);
+                fgsbir::gram_products(rows.data(), count, rows.data(), count, features, gram.data(), threads);
+                fgsbir::gram_products(weight.data(), width, rows.data(), count, features, cross.data(), threads);
+                fgsbir::form_head(head, coefficients.data(), rows.data(), count, new_weight.data(), new_bias.data(), threads);
+                const auto dot = [&](const float* a, const float* b) {
+                    double sum = 0.0;
+                    for (std::int64_t c = 0; c < features; ++c) sum += static_cast<double>(a[c]) * static_cast<double>(b[c]);
+                    return sum;
+                };
+                const auto near = [](double value, float got) { return std::abs(value - static_cast<double>(got)) < 1e-5; };
+                for (std::int64_t i = 0; i < count; ++i) {
+                    const float* row = rows.data() + i * features;
+                    for (std::int64_t d = 0; d < width; ++d) {
+                        const double product = dot(row, weight.data() + d * features);
+                        CHECK(near(product + static_cast<double>(bias[at(d)]), outputs[at(i * width + d)]));
+                        CHECK(near(product + 1.0, cross[at(d * count + i)]));
+                    }
+                    for (std::int64_t j = 0; j < count; ++j) CHECK(near(dot(row, rows.data() + j * features) + 1.0, gram[at(i * count + j)]));
+                }
+                for (std::int64_t d = 0; d < width; ++d) {
+                    double shift = static_cast<double>(bias[at(d)]);
+                    for (std::int64_t i = 0; i < count; ++i) shift += static_cast<double>(coefficients[at(i * width + d)]);
+                    CHECK(near(shift, new_bias[at(d)]));
+                    for (std::int64_t c = 0; c < features; ++c) {
+                        double sum = static_cast<double>(weight[at(d * features + c)]);
+                        for (std::int64_t i = 0; i < count; ++i) {
+                            sum += static_cast<double>(coefficients[at(i * width + d)]) * static_cast<double>(rows[at(i * features + c)]);
+                        }
+                        CHECK(near(sum, new_weight[at(d * features + c)]));
+                    }
+                }
+            }
+        }
+    }
+}
+
+// Persons from features, with folds: any number of threads gives the same bits, and the same as each person alone.
+struct Crowd {
+    static constexpr std::int64_t features = 21, width = 18, photos = 31;
+    std::vector<float> weight = noises(static_cast<std::size_t>(width * features), 5), bias = noises(static_cast<std::size_t>(width), 6);
+    std::vector<float> sketches = noises(static_cast<std::size_t>(40 * features), 7);
+    std::vector<float> gallery = noises(static_cast<std::size_t>(photos * features), 8);
+    fgsbir::AdaptHead<float> head{weight.data(), bias.data(), width, features};
+    std::vector<double> steps{20.0, 10.0, 5.0};  // outputs are about 6 long: anything smaller moves no rank
+
+    struct Result {
+        std::vector<float> coefficients;
+        std::vector<double> losses;
+        std::vector<std::int32_t> base, adapted;
+    };
+
+    fgsbir::AdaptEpisode<float> episode(std::int64_t person) const {
+        return {sketches.data() + 5 * person * features, gallery.data() + person * features, gallery.data() + 20 * features, 2 + person, 3};
+    }
+
+    Result run(std::int64_t first, std::int64_t count, bool both, bool use_gallery, int threads) const {
+        std::vector<fgsbir::AdaptEpisode<float>> episodes;
+        for (std::int64_t person = first; person < first + count; ++person) episodes.push_back(episode(person));
+        const auto layout = fgsbir::lay_out(episodes.data(), count, features);
+        const std::size_t all = layout.rows.size();
+        std::vector<float> rows(all * features), outputs(all * width), gram(static_cast<std::size_t>(layout.gram_size));
+        fgsbir::fill_supports(head, layout, rows.data(), outputs.data(), gram.data(), threads);
+        fgsbir::AdaptPeople people{layout.row_offsets.data(), layout.pair_offsets.data(), layout.photo_of.data(), nullptr, count, 1,
+                                   fgsbir::AdaptNegatives::gallery, both, 0.4};
+        const auto pool = fgsbir::gather_candidates(head, people, rows.data(), outputs.data(), gram.data(),
+                                                    use_gallery ? gallery.data() : nullptr, use_gallery ? photos : 0, threads);
+        people.truth = pool.truth.data();
+        const auto plan = fgsbir::plan_people(people);
+        fgsbir::AdaptBatch<float> batch{};
+        batch.supports = {outputs.data(), gram.data(), plan.moves.data(), people.row_offsets, plan.gram_offsets.data(), count, width};
+        batch.pools = pool.pools();
+        batch.tasks = plan.tasks();
+        batch.rule = {steps.data(), 3, 0.25, 10.0, AdaptForm::automatic};
+        const std::size_t tasks = static_cast<std::size_t>(batch.tasks.count);
+        Result result{std::vector<float>(all * width), std::vector<double>(4 * tasks), std::vector<std::int32_t>(tasks),
+                      std::vector<std::int32_t>(tasks)};
+        fgsbir::adapt<float>(batch, {result.coefficients.data(), nullptr, result.losses.data(), nullptr, result.base.data(),
+                                     result.adapted.data()},
+                             threads);
+        return result;
+    }
+};
+
+void crowds() {
+    const Crowd crowd;
+    for (const bool both : {false, true}) {
+        for (const bool use_gallery : {false, true}) {
+            const Crowd::Result together = crowd.run(0, 4, both, use_gallery, 1), shared = crowd.run(0, 4, both, use_gallery, 3);
+            CHECK(together.coefficients == shared.coefficients && together.losses == shared.losses);
+            CHECK(together.base == shared.base && together.adapted == shared.adapted);
+            Crowd::Result alone;
+            for (std::int64_t person = 0; person < 4; ++person) {
+                const Crowd::Result one = crowd.run(person, 1, both, use_gallery, 1);
+                alone.coefficients.insert(alone.coefficients.end(), one.coefficients.begin(), one.coefficients.end());
+                alone.losses.insert(alone.losses.end(), one.losses.begin(), one.losses.end());
+                alone.adapted.insert(alone.adapted.end(), one.adapted.begin(), one.adapted.end());
+            }
+            CHECK(together.coefficients == alone.coefficients && together.losses == alone.losses && together.adapted == alone.adapted);
+            CHECK(together.base != together.adapted);
+            const auto [low, high] = std::minmax_element(together.adapted.begin(), together.adapted.end());
+            CHECK(*low == 0 && *high > 1 && *high <= Crowd::photos);  // 0: tasks without a query
+        }
+    }
 }
 
 }  // namespace
@@ -116,7 +315,11 @@ int main() {
     loss_falls<double>();
     gradient_is_the_slope_of_the_loss();
     outputs_follow_coefficients();
+    momentum_carries_the_last_gradient_on();
     extremes();
     refusals();
+    plans();
+    head_products();
+    crowds();
     return check::finish();
 }
