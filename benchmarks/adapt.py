@@ -21,9 +21,23 @@ from typing import Any
 import numpy as np
 
 from benchmarks import limits
-from benchmarks.adapt_span import WholeCall, coefficients, formed, full_gradient, written_out
+from benchmarks.adapt_span import Solver, WholeCall, full_gradient, written_out
 from benchmarks.adapt_targets import BATCH, CACHED, GROWING, GUARDED, PLAIN, WHOLE, cell, growing, judge, judge_growth
-from benchmarks.adapt_task import COMPILED, FORMED, LOOP, NUMPY, UNFORMED, VMAP, Answer, Float32, Task, judged
+from benchmarks.adapt_task import (
+    COMPILED,
+    FORMED,
+    LOOP,
+    MANY,
+    NUMPY,
+    TOGETHER,
+    UNFORMED,
+    UNWRITTEN,
+    VMAP,
+    Answer,
+    Float32,
+    Task,
+    judged,
+)
 from benchmarks.compare import comparison
 from benchmarks.record import RESULTS, libraries, one_thread_a_library, write
 from benchmarks.rounds import Competitor, Report, Verdict, race
@@ -113,11 +127,14 @@ def _cell(
 ) -> None:
     """All ways of taking ``steps`` steps on one task."""
     group, written = cell(task, steps), task.weight.nbytes // steps
-    target = np.empty_like(task.weight)
-    everyone: dict[str, Callable[[int], Answer]] = {**methods, NUMPY: partial(full_gradient, task), FORMED: partial(formed, task)}
+    target, solver = np.empty_like(task.weight), Solver([task])
+    everyone: dict[str, Callable[[int], Answer]] = {**methods, NUMPY: partial(full_gradient, task), FORMED: solver.one}
     competitors = [Competitor("copying W alone", lambda _: np.copyto(target, task.weight), steps, None, written, 1, True)]
     competitors += [_solver(name, task, steps, method) for name, method in everyone.items()]
-    short = partial(coefficients, task, steps)
+
+    def short() -> Float32:
+        return solver.coefficients(steps)[0]
+
     competitors.append(Competitor(UNFORMED, lambda _: short(), steps, partial(_check_coefficients, task, steps, short)))
     race(report, group, competitors, rounds=rounds, turn_ms=turn_ms)
     for row in report.rows:
@@ -140,14 +157,14 @@ def _growth(report: Report, tasks: list[Task], rounds: int, turn_ms: float) -> N
     competitors = []
     for task in tasks:
         for steps in LONG:
-            solver = _solver(growing(task, steps), task, steps, partial(formed, task))
+            solver = _solver(growing(task, steps), task, steps, Solver([task]).one)
             competitors.append(replace(solver, items=1, bytes=0))
     race(report, GROWING, competitors, rounds=rounds, turn_ms=turn_ms)
 
 
 def _whole_calls(report: Report, task: Task, rounds: int, turn_ms: float) -> None:
     """The package's own calls; figures are per call of five steps."""
-    call = WholeCall(task, STEPS[0])
+    call = WholeCall([task], STEPS[0])
 
     def check(guard: bool) -> Verdict:
         result = call.adapt(guard)
@@ -168,22 +185,40 @@ def _batch(report: Report, shape: Task, torch_methods: ModuleType | None, rounds
     tasks = [Task(shape.features, shape.outputs, shape.extra, seed) for seed in range(count)]
     steps = STEPS[0]
 
-    def loop(_: int) -> list[Answer]:
-        return [formed(task, steps) for task in tasks]
+    apart, call = [Solver([task]) for task in tasks], WholeCall(tasks, steps)
+    together = {1: Solver(tasks), 2: Solver(tasks, threads=2)}
 
-    competitors = [Competitor(LOOP, loop, count, lambda: _worst(tasks, steps, loop(0)))]
+    def written(answers: Callable[[], list[Answer]]) -> Callable[[], Verdict]:
+        return lambda: _worst(tasks, steps, answers())
+
+    def unwritten(found: Callable[[], list[Float32]]) -> Callable[[], Verdict]:
+        return lambda: _worst(tasks, steps, [written_out(*pair) for pair in zip(tasks, found(), strict=True)])
+
+    def loop() -> list[Answer]:
+        return [solver.one(steps) for solver in apart]
+
+    def many() -> list[Float32]:
+        return [result.adapter.coefficients.T for result in call.many()]
+
+    competitors = [Competitor(LOOP, lambda _: loop(), count, written(loop))]
+    for threads, solver in together.items():
+        suffix = f", {threads} threads" if threads > 1 else ""
+        formed, short = partial(solver.formed, steps), partial(solver.coefficients, steps)
+        competitors.append(_of(TOGETHER + suffix, formed, count, written(formed), threads))
+        competitors.append(_of(UNWRITTEN + suffix, short, count, unwritten(short), threads))
+    competitors.append(Competitor(MANY, lambda _: call.many(), count, unwritten(many)))
     if torch_methods is not None:
         solve = torch_methods.batched(tasks, steps)
-
-        def check() -> Verdict:
-            return _worst(tasks, steps, list(zip(*solve(), strict=True)))
-
-        competitors.append(Competitor(VMAP, lambda _: solve(), count, check))
+        competitors.append(_of(VMAP, solve, count, written(lambda: list(zip(*solve(), strict=True)))))
     race(report, BATCH, competitors, rounds=rounds, turn_ms=40.0)
-    for name in (LOOP, VMAP):
-        row = report.row(BATCH, name)
-        if row is not None:
+    for row in report.rows:
+        if row["group"] == BATCH:
             row["per_second"] = significant(1e6 / row["median"], 4)
+
+
+def _of(name: str, work: Callable[[], object], items: int, check: Callable[[], Verdict], threads: int = 1) -> Competitor:
+    """A competitor whose work does not depend on the number of the call."""
+    return Competitor(name, lambda _: work(), items, check, threads=threads)
 
 
 def _check_coefficients(task: Task, steps: int, method: Callable[[], Float32]) -> Verdict:

@@ -13,7 +13,7 @@ from benchmarks.samples import ratio
 GROWING = "C grows, D=64, 10 rows: whole runs of few and of many steps"
 WHOLE = "whole Python calls of 5 steps, 10 rows"
 CACHED, PLAIN, GUARDED = "ours, outputs of the support kept", "ours, adapt() without guard", "ours, adapt() with guard"
-BATCH = "a batch of tasks of 5 steps, 10 rows, W' formed"
+BATCH = "a batch of tasks of 5 steps, 10 rows"
 WANTED = {COMPILED: 4, EAGER: 50, GATHERED: 50}  # times faster, in every cell
 MOST_MICROSECONDS = 20  # of a whole call with kept outputs
 MOST_GROWTH = 1.2  # of a step's time from one C to the next: what differences of noisy times allow to tell

@@ -20,7 +20,8 @@ UNROLLED = 5  # steps in one compiled graph; more steps are further calls of it
 EAGER, GATHERED = "torch eager, nn.Linear and SGD", "torch eager, triplets gathered"
 LEAN, FUNCTIONAL, COMPILED = "torch autograd.grad", "torch.func", f"torch.compile, {UNROLLED} steps unrolled"
 NUMPY, FORMED, UNFORMED = "NumPy, full gradient", "ours, W' formed", "ours, W' not formed"
-LOOP, VMAP = "ours, one call a task", "torch.func.vmap over tasks"
+LOOP, TOGETHER, UNWRITTEN = "ours, a call a task", "ours, one call for all", "ours, one call for all, W' not formed"
+MANY, VMAP = "ours, adapt_many() without guard, adapters", "torch.func.vmap over tasks"
 
 Float32 = NDArray[np.float32]
 Answer = tuple[NDArray[np.floating], NDArray[np.floating]]  # W' [D, C], b' [D]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reasons import reason_for
+from benchmarks.reasons import reasons
 from benchmarks.record import RESULTS
 from benchmarks.tables import facts, group_table, groups, notes, target_table
 
@@ -39,12 +39,13 @@ threads.
 _ADAPT = """
 Five sketch-photo pairs, alone (10 distinct rows) and with 64 further photos (74 rows); triplet loss with margin 0.3 and
 softplus of sharpness 10, every sketch against every other photo; plain gradient descent on all of W and b. Times are per
-step, with all set-up: outputs, inner products, optimiser, copies of W. `W' formed` ends with the adapted D x C weights as
-all peers do; `not formed` ends with the coefficients A, of which an adapter consists. `answer` is the largest error of W'
-against float64, relative to the largest change of a weight. `× floor` is the time over that of the least arithmetic known to
-give the answer, in the shorter of two exact forms (in the span of the rows, or on inner products alone), if all of it ran at
-this machine's peak: m C D multiply-adds for the outputs, C m (m + 1) / 2 for inner products, for each step the smaller of 3
-k p D + m² D (k sketches, p photos) and 3 m³, and m C D where W' is formed.
+step, with all set-up: outputs, inner products, optimiser, copies of W; eager PyTorch and ours write W' into memory that is
+kept. `W' formed` ends with the adapted D x C weights as all peers do; `not formed` ends with the coefficients A, of which an
+adapter consists. `answer` is the largest error of W' against float64, relative to the largest change of a weight. `× floor`
+is the time over that of the least arithmetic known to give the answer, in the shorter of two exact forms (in the span of the
+rows, or on inner products alone), if all of it ran at this machine's peak: m C D multiply-adds for the outputs, C m (m + 1)
+/ 2 for inner products, for each step the smaller of 3 k p D + m² D (k sketches, p photos) and 3 m³, and m C D where W' is
+formed.
 """
 
 _NO_CUDA = """
@@ -85,10 +86,9 @@ def _section(figures: Mapping[str, Any], meaning: str) -> str:
 
 
 def _reasons(figures: Mapping[str, Any]) -> str:
-    """Why targets were not reached, each reason once."""
-    missed = [entry["target"] for entry in figures["targets"] if entry["reached"] is False]
-    reasons = list(dict.fromkeys(reason_for(target) for target in missed))
-    return "\nNot reached, and why:\n\n" + "".join(f"- {reason}\n" for reason in reasons) if missed else ""
+    """Why targets were not reached."""
+    lines = [f"- {reason} Applies to: {'; '.join(targets)}.\n" for reason, targets in reasons(figures["targets"]).items()]
+    return "\nNot reached, and why:\n\n" + "".join(lines) if lines else ""
 
 
 def read_results(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:

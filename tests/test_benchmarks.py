@@ -17,6 +17,7 @@ from benchmarks.document import DOCUMENT, document, read_results
 from benchmarks.raster_field import MEAN, Field, normalise
 from benchmarks.raster_gate import Gate
 from benchmarks.raster_peers import Peer
+from benchmarks.reasons import reasons
 from benchmarks.rounds import Competitor, Ratio, Report, Verdict, race
 from benchmarks.samples import ratio, summary
 from benchmarks.sketches import SIDE, SketchSet, load
@@ -117,6 +118,17 @@ def test_targets():
     report.target("unknown", 4, report.times("none", "a", ("none", "b")))
     assert [entry["reached"] for entry in report.targets] == [True, False, None]
     assert [entry.get("at_the_limit") for entry in report.targets] == [80.0, None, None]
+
+
+def test_reasons_of_missed_targets():
+    report = Report()
+    report.target("met", 4, Ratio(5.0, 4.0, 6.0, ceiling=9.0))
+    report.target("beyond the floor", 50, Ratio(5.0, 4.0, 6.0, ceiling=20.0))
+    report.target("missed", 50, Ratio(5.0, 4.0, 6.0, ceiling=200.0))
+    report.target("not measured", 4, None)
+    found = reasons(report.targets)
+    assert list(found.values()) == [["beyond the floor"], ["missed"]]
+    assert "at the limit" in next(iter(found))
 
 
 def test_ratios_of_rows():
