@@ -7,8 +7,8 @@ from typing import Any
 
 _UNKNOWN = "No reason established yet."
 _ARITHMETIC = (
-    "Out of anyone's reach by this margin: the peer takes only `at the limit` times what the machine needs for the least arithmetic "
-    "known to give the answer, or for writing the images alone."
+    "Out of reach by this margin for anyone: the peer takes only `at the limit` times what the machine needs for the least "
+    "arithmetic known to give the answer, or for writing the images alone."
 )
 _REASONS: tuple[tuple[str, str], ...] = ()  # (part of a target's text, reason), the first that fits
 
