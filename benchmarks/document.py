@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.reasons import reasons
 from benchmarks.record import RESULTS
-from benchmarks.tables import facts, group_table, groups, notes, target_table
+from benchmarks.tables import facts, fit_table, group_table, groups, notes, target_table
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 ALL = ("raster", "adapt", "raster_cuda", "adapt_cuda")  # results by file name
@@ -48,6 +48,10 @@ rows, or on inner products alone), if all of it ran at this machine's peak: m C 
 formed.
 """
 
+_FIT = """
+Least squares over the sketches, each drawn 16 times in a call and taken at its shortest of all rounds.
+"""
+
 _NO_CUDA = """
 No figures were taken on a GPU yet. The CUDA kernels are compiled for sm_87, sm_90 and sm_110 and never ran on a device;
 nothing on this page says anything about their speed.
@@ -81,6 +85,8 @@ def _section(figures: Mapping[str, Any], meaning: str) -> str:
     body = "\n".join(lines) + "\n" + facts(figures) + meaning
     body += f"\n### Targets\n\n{target_table(figures)}{_reasons(figures)}"
     body += "".join(f"\n### {group[0].upper()}{group[1:]}\n\n{group_table(figures, group)}" for group in groups(figures))
+    if "fit" in figures:
+        body += f"\n### What the time of a sketch goes with\n{_FIT}\n{fit_table(figures)}"
     left = notes(figures)
     return "\n" + body + (f"\n### Left out\n\n{left}" if left else "")
 

@@ -19,6 +19,7 @@ from benchmarks import limits
 from benchmarks.compare import comparison
 from benchmarks.raster_canvas import canvas
 from benchmarks.raster_field import ALL, BLOCK, FLOATS, GROUPS, Field
+from benchmarks.raster_fit import fit
 from benchmarks.raster_gate import Gate
 from benchmarks.raster_peers import PAPERS, SAME, Peer, peers
 from benchmarks.raster_prefixes import prefixes
@@ -54,6 +55,7 @@ def run(options: Options) -> dict[str, Any]:
         _normalised(report, group, Field(sketches, gate, BLOCK), contestants, rounds, dtype)
     prefixes(report, sketches, rounds)
     canvas(report, sketches, gate, rounds)
+    depends = fit(sketches, rounds)
     judge(report)
     return {
         "question": "vector sketches to pixels, 256x256",
@@ -66,6 +68,7 @@ def run(options: Options) -> dict[str, Any]:
         "rounds": rounds,
         "quick": options.quick,
         "libraries": libraries(LIBRARIES),
+        "fit": depends,
         **report.figures(),
     }
 

@@ -80,6 +80,13 @@ def target_table(figures: Figures) -> str:
     return table(["target", "wanted", "got [95 % interval]", "at best", "at the limit", ""], rows)
 
 
+def fit_table(figures: Figures) -> str:
+    """What the time of a sketch goes with."""
+    fits = figures["fit"]
+    names = list(next(iter(fits.values())))
+    return table(["", *names, ""], ([style, *(number(found[name]) for name in names), ""] for style, found in fits.items()))
+
+
 def notes(figures: Figures) -> str:
     """Who did not take part, and why."""
     lines = [f"- left out: {entry['name']}: {entry['reason']}\n" for entry in figures["skipped"]]
@@ -110,4 +117,6 @@ def text(figures: Figures) -> str:
     """All of it, as the commands print it."""
     parts = [facts(figures)]
     parts += [f"\n{group}\n\n{group_table(figures, group)}" for group in groups(figures)]
+    if "fit" in figures:
+        parts.append(f"\nleast squares over the sketches\n\n{fit_table(figures)}")
     return "".join([*parts, "\n", target_table(figures), "\n", notes(figures)])
