@@ -21,8 +21,9 @@ Every competitor's answer is checked before it is timed; all take turns in the s
 row says otherwise, and in the fastest form that its documented interface allows. Times are microseconds. Percentiles are
 over single calls; ratios are between medians of rounds, with 95 % bootstrap intervals over the rounds. `At best` is the same
 ratio when each call counts with its shortest round, as on a machine that does nothing else, and `at the limit` what it would
-be if ours did nothing but what the limit or floor of its table counts. Made by `python -m benchmarks.document` from
-`benchmarks/results/`, which `make bench` measures anew.
+be if ours did nothing but what the limit or floor of its table counts. A target counts as reached when the ratio of medians
+and the one at best both say so. Made by `python -m benchmarks.document` from `benchmarks/results/`, which `make bench`
+measures anew.
 """
 
 _RASTER = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from benchmarks.raster_field import ALL, BLOCK, GROUPS, OURS, Source, Style, named
 from benchmarks.raster_peers import DILATED, OPENCV, PAPERS, SAME, SKIA, SMOOTH, THIN
@@ -30,7 +31,8 @@ def judge(report: Report) -> None:
     for style in STYLES:
         for group in (BATCH, ALL):
             text = f"{style}, two threads, times faster than one ({group})"
-            report.target(text, 1.7, report.times(group, named(style, 2), (group, OURS[style])))
+            got = report.times(group, named(style, 2), (group, OURS[style]))
+            report.target(text, 1.7, got and replace(got, ceiling=None))  # the limit of one thread is none of two
     _from_objects(report)
     report.target(
         "17 prefixes in one call, times as long as one image", 4, report.times(GROUP, ONE, (GROUP, PREFIXES)), most=True

@@ -15,14 +15,14 @@ _NEARLY = (
     "that the answer needs in between."
 )
 _SEGMENTS = (
-    "Writing is the smaller part of our time (row `ours, blank sketches`); the rest goes with the number of segments, a hundred a "
-    "sketch, hardly with their length (see the fit): the beginning and the slope of each are work that no other shares."
+    "Writing is the smaller part of our time (row `ours, blank sketches`); the rest goes with the number of segments, a hundred "
+    "a sketch, hardly with their length (see the fit): the beginning and the slope of each are work that no other shares."
 )
 _REASONS: tuple[tuple[str, str], ...] = (  # (part of a target's text, reason), the first that fits
     (
         "lines of one pixel",
-        "These peers draw lines of one pixel and dilate nothing, a fraction of the work asked of ours; they stand here because the "
-        "target says every peer.",
+        "These peers draw lines of one pixel and dilate nothing, a fraction of the work asked of ours; they stand here because "
+        "the target says every peer.",
     ),
     (
         "a sketch a call",

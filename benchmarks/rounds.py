@@ -93,10 +93,15 @@ class Report:
         return Ratio(value, low, high, other["best"] / own["best"], ceiling)
 
     def target(self, text: str, wanted: float, got: Ratio | None, *, most: bool = False) -> None:
-        """Record a target: reached when the ratio is at least (with ``most``: at most) the one wanted, None when not measured."""
+        """Record a target: whether the ratio is at least (with ``most``: at most) the one wanted; None where not measured.
+
+        Both the ratio of medians and the one at best must be: a busy machine interrupts long calls more often than short ones,
+        which makes medians flatter whoever is fast.
+        """
         entry: dict[str, Any] = {"target": text, "wanted": wanted, "most": most, "got": None, "reached": None}
         if got is not None:
-            entry["reached"] = bool(got.value <= wanted if most else got.value >= wanted)
+            values = [got.value, *([] if got.best is None else [got.best])]
+            entry["reached"] = bool(max(values) <= wanted if most else min(values) >= wanted)
             entry |= {"got": significant(got.value, 4), "interval": [significant(got.low, 4), significant(got.high, 4)]}
             entry |= {"by_best": got.best and significant(got.best, 4)}
             entry |= {"at_the_limit": None if most or got.ceiling is None else significant(got.ceiling, 4)}
