@@ -136,20 +136,28 @@ void rasterize_prefixes(const py::object& sketches, const py::object& prefixes, 
     fgsbir::rasterize_prefixes(batch.view(), view, params, target.format, target.pixels);
 }
 
-Canvas make_canvas(int height, int width, const Settings& settings) {
+// A canvas and what happens to the points that come to it.
+struct ScaledCanvas {
+    Canvas canvas;
+    PointMap map;
+};
+
+ScaledCanvas make_canvas(int height, int width, const Settings& settings, const std::array<double, 2>& scale) {
     RasterParams params = params_of(settings, 1);
     params.height = height;
     params.width = width;
-    return Canvas(params);
+    return {Canvas(params), map_of(scale, settings)};
 }
 
-void canvas_add(Canvas& canvas, const py::array& points, bool continues) {
-    const float* p = input<float>("points", points, 2, "float32 [n, 2]");
-    if (points.shape(1) != 2) refuse("points", points, "C-contiguous float32 [n, 2]");
-    canvas.add(p, points.shape(0), continues);
+void canvas_add(ScaledCanvas& own, const py::object& points, bool continues) {
+    PackedSketches packed(own.map);
+    packed.add_stroke(points);
+    const SketchBatchView stroke = packed.view();
+    own.canvas.add(stroke.points, stroke.num_points, continues);
 }
 
-void canvas_write(Canvas& canvas, py::array out) {
+void canvas_write(ScaledCanvas& own, py::array out) {
+    Canvas& canvas = own.canvas;
     RasterParams wanted = canvas.params();
     const Output target = output(out, 1, wanted);
     if (wanted.height != canvas.params().height || wanted.width != canvas.params().width) {
@@ -178,11 +186,12 @@ Raises ValueError on a wrong dtype, shape, layout, offset, a coordinate that is 
 
 prefixes is a number n (the images show floor(i P / n) points, i = 1..n, at least two where there are two) or a sequence of B
 sequences of point counts that never fall. out holds one image for each, in order. All else as in rasterize.)");
-    py::class_<Canvas>(module, "Canvas", "One canvas that strokes are added to. Not for use from several threads at once.")
-        .def(py::init(&make_canvas), py::arg("height"), py::arg("width"), py::arg("settings"))
-        .def("add", &canvas_add, py::arg("points"), py::arg("continues"), "Draw points float32 [n, 2] in pixels as a stroke.")
+    py::class_<ScaledCanvas>(module, "Canvas", "One canvas that strokes are added to. Not for use from several threads at once.")
+        .def(py::init(&make_canvas), py::arg("height"), py::arg("width"), py::arg("settings"), py::arg("scale"))
+        .def("add", &canvas_add, py::arg("points"), py::arg("continues"),
+             "Draw a stroke: an array [n, 2] or a sequence of (x, y) pairs, scaled as in rasterize.")
         .def("write", &canvas_write, py::arg("out"), "Write the image so far into out [1, H, W] or [1, 3, H, W].")
-        .def("clear", &Canvas::clear, "Make the canvas blank.");
+        .def("clear", [](ScaledCanvas& own) { own.canvas.clear(); }, "Make the canvas blank.");
 }
 
 }  // namespace fgsbir::bindings

@@ -24,6 +24,8 @@ class PackedSketches {
     // A sequence of sketches. A sketch is an object with `points` [P, 2] and `offsets` [S + 1], or a sequence of strokes; a stroke is
     // an array [n, 2 or more] or a sequence of (x, y) pairs. Throws py::value_error naming sketch, stroke and point.
     void add_all(const py::handle& sketches);
+    // One stroke: an array [n, 2 or more] or a sequence of (x, y) pairs.
+    void add_stroke(const py::handle& stroke);
     // Points [P, 2] float32 of a batch that is packed already.
     void add_points(const float* points, std::int64_t count);
 
@@ -33,7 +35,6 @@ class PackedSketches {
 
   private:
     void add_sketch(const py::handle& sketch);
-    void add_stroke(const py::handle& stroke);
     void add_array(const py::array& array);
     template <typename T>
     void add_rows(const T* rows, std::int64_t count, std::int64_t columns);

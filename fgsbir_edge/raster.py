@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fgsbir_edge.arrays import aligned_empty
 from fgsbir_edge.errors import NativeMissingError, NonFiniteError, ShapeError, SketchTooLargeError
@@ -181,21 +181,19 @@ class Canvas:
         """A blank canvas; ``scale`` as in :func:`rasterize`. Raises NativeMissingError without the compiled core."""
         self.spec = spec
         self._scale = spec.scale(scale)
-        self._canvas = _core().Canvas(spec.height, spec.width, spec.native)
+        self._canvas = _core().Canvas(spec.height, spec.width, spec.native, self._scale)
 
-    def add(self, points: ArrayLike, *, continues: bool = False) -> None:
-        """Draw ``points`` [n, 2] as a stroke; with ``continues`` the stroke goes on from the last point drawn.
+    def add(self, points: Stroke, *, continues: bool = False) -> None:
+        """Draw ``points``, an array [n, 2] or a list of (x, y) pairs; with ``continues`` they go on from the last point drawn.
 
         Raises NonFiniteError, SketchTooLargeError or ShapeError, and then draws nothing.
         """
-        array = np.asarray(points, dtype=np.float64)
-        if array.ndim != 2 or array.shape[1] != 2:
-            raise ShapeError(f"points have shape {list(array.shape)}, expected [n, 2]: one row of x and y for each point")
-        array = array * self._scale
-        if self.spec.style == "bresenham":
-            array = np.rint(array)
-        _check_coordinates(array)
-        self._canvas.add(np.ascontiguousarray(array, dtype=np.float32), continues)
+        try:
+            self._canvas.add(points, continues)
+        except ValueError as error:
+            if "not finite or beyond" in str(error):
+                _check_coordinates(np.asarray(points, dtype=np.float64)[:, :2] * self._scale)
+            raise ShapeError(str(error)) from error
 
     def image(self, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """The image so far, [1, H, W] or [1, 3, H, W], in ``out`` or a new array. Raises ShapeError for an unsuitable ``out``."""

@@ -151,8 +151,10 @@ def test_canvas_refuses_and_keeps_what_it_has():
     before = canvas.image()
     with pytest.raises(NonFiniteError):
         canvas.add([(1.0, float("inf"))])
-    with pytest.raises(ShapeError, match=r"\[n, 2\]"):
+    with pytest.raises(ShapeError, match="expected a pair"):
         canvas.add([1.0, 2.0])
+    with pytest.raises(ShapeError, match=r"\[n, 2\]"):
+        canvas.add(np.zeros(3))
     with pytest.raises(ShapeError, match="expected writeable"):
         canvas.image(np.zeros((1, 31, 32), np.uint8))
     np.testing.assert_array_equal(canvas.image(), before)
