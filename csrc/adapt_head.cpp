@@ -51,10 +51,9 @@ void form_head(const AdaptHead<Real>& head, const Real* coefficients, const Real
     in_blocks(head.width, threads, kRows, [&](Index first, Index rows) {
         kernels<Real>().combine({coefficients + first, 1, head.width, features, head.features, head.weight + first * head.features,
                                  head.features, weight + first * head.features, head.features, rows, items, head.features, Real{1}});
-        for (Index d = first; d < first + rows; ++d) {
-            Real shift = Real{0};
-            for (Index i = 0; i < items; ++i) shift += coefficients[i * head.width + d];
-            bias[d] = head.bias[d] + shift;
+        if (bias != head.bias) std::copy_n(head.bias + first, rows, bias + first);
+        for (Index i = 0; i < items; ++i) {
+            for (Index d = first; d < first + rows; ++d) bias[d] += coefficients[i * head.width + d];
         }
     });
 }

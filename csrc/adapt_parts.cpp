@@ -152,7 +152,6 @@ void prepare_gram(Prepared<Real>& p, Scratch& scratch) {
 
 TripletGraph make_graph(const std::int32_t* triplets, Index count, const std::int32_t* place, Index items, Scratch& scratch) {
     TripletGraph graph{};
-    graph.triplets = count;
     graph.begin = items;
     for (Index t = 0; t < count; ++t) {
         const Index anchor = place[triplets[3 * t]];
@@ -162,8 +161,8 @@ TripletGraph make_graph(const std::int32_t* triplets, Index count, const std::in
     const Index anchors = std::max<Index>(graph.end - graph.begin, 0), most = std::min(2 * count, anchors * items);
     graph.first = scratch.zeros<std::int32_t>(padded(most));
     graph.second = scratch.zeros<std::int32_t>(padded(most));
-    graph.near = scratch.zeros<std::int32_t>(padded(count));
-    graph.far = scratch.zeros<std::int32_t>(padded(count));
+    std::int32_t *near = scratch.zeros<std::int32_t>(padded(count)), *far = scratch.zeros<std::int32_t>(padded(count));
+    std::int32_t* begin = scratch.take<std::int32_t>(count + 1);
     std::int32_t* known = scratch.zeros<std::int32_t>(anchors * items);  // number of the pair, counted from 1
     const auto pair = [&](std::int32_t a, std::int32_t b) {
         std::int32_t& number = known[(a - graph.begin) * items + b];
@@ -174,50 +173,49 @@ TripletGraph make_graph(const std::int32_t* triplets, Index count, const std::in
         }
         return number - 1;
     };
+    graph.triplets = {near, far, begin, count, 0, true};
     for (Index t = 0; t < count; ++t) {
         const std::int32_t anchor = place[triplets[3 * t]];
-        graph.near[t] = pair(anchor, place[triplets[3 * t + 1]]);
-        graph.far[t] = pair(anchor, place[triplets[3 * t + 2]]);
+        near[t] = pair(anchor, place[triplets[3 * t + 1]]);
+        far[t] = pair(anchor, place[triplets[3 * t + 2]]);
+        if (t == 0 || near[t] != near[t - 1]) {
+            begin[graph.triplets.runs++] = static_cast<std::int32_t>(t);
+        } else if (far[t] != far[t - 1] + 1) {
+            graph.triplets.side_by_side = false;
+        }
     }
+    begin[graph.triplets.runs] = static_cast<std::int32_t>(count);
+    if (count < 16 * graph.triplets.runs) graph.triplets.side_by_side = false;  // short runs leave vectors half empty
     return graph;
 }
 
-TripletState::TripletState(const TripletGraph& triplets, Index count, Scratch& scratch)
-    : graph(triplets),
+TripletState::TripletState(const TripletGraph& task, Index count, Scratch& scratch)
+    : graph(task),
       items(count),
       inverse(scratch.zeros<double>(padded(count))),
       square(scratch.zeros<double>(padded(count))),
-      scale(scratch.zeros<double>(padded(triplets.pairs))),
-      squared(scratch.zeros<double>(padded(triplets.pairs))),
-      q(scratch.take<double>(padded(triplets.pairs))),
+      scale(scratch.zeros<double>(padded(task.pairs))),
+      squared(scratch.zeros<double>(padded(task.pairs))),
+      q(scratch.take<double>(padded(task.pairs))),
       diagonal(scratch.take<double>(padded(count))),
-      distance_(scratch.zeros<double>(padded(triplets.pairs))),
-      slope_(scratch.take<double>(padded(triplets.triplets))),
-      weight_(scratch.zeros<double>(padded(triplets.pairs))),
-      inward_(scratch.take<double>(padded(triplets.pairs))) {}
+      distance_(scratch.zeros<double>(padded(task.pairs))),
+      weight_(scratch.zeros<double>(padded(task.pairs))),
+      inward_(scratch.take<double>(padded(task.pairs))),
+      excess_(scratch.zeros<double>(padded(task.triplets.count))),
+      slope_(scratch.take<double>(padded(task.triplets.count))) {}
 
 void TripletState::distances() { triplet_kernels().distances(squared, graph.pairs, distance_); }
 
 double TripletState::measure(double margin, double sharpness, bool with_slopes) {
-    const double sum = triplet_kernels().penalties(distance_, graph.near, graph.far, graph.triplets, margin, sharpness,
-                                                   with_slopes ? slope_ : nullptr);
-    return sum / static_cast<double>(graph.triplets);
+    const TripletKernels& k = triplet_kernels();
+    k.excesses(graph.triplets, distance_, margin, excess_);
+    const double sum = k.penalties(excess_, graph.triplets.count, sharpness, with_slopes ? slope_ : nullptr);
+    return sum / static_cast<double>(graph.triplets.count);
 }
 
 void TripletState::forces() {
-    // dL/d distance of each pair: triplets come in runs of one near pair, whose share is summed up first.
-    std::fill_n(weight_, graph.pairs, 0.0);
-    const double share = 1.0 / static_cast<double>(graph.triplets);
-    for (Index t = 0, next = 0; t < graph.triplets; t = next) {
-        const std::int32_t near = graph.near[t];
-        double sum[2] = {0.0, 0.0};  // one alone would wait for itself at every triplet
-        for (next = t; next < graph.triplets && graph.near[next] == near; ++next) {
-            const double slope = share * slope_[next];
-            sum[next % 2] += slope;
-            weight_[graph.far[next]] -= slope;
-        }
-        weight_[near] += sum[0] + sum[1];
-    }
+    std::fill_n(weight_, graph.pairs, 0.0);  // dL/d distance of each pair
+    triplet_kernels().weigh(graph.triplets, slope_, 1.0 / static_cast<double>(graph.triplets.count), weight_);
     triplet_kernels().forces(weight_, squared, distance_, graph.pairs, q, inward_);
 
     // Q_ii is the sum of q over the pairs of i, less the radial part sum of Q_ij z_i.z_j = sum of q (|z_i|^2 - z_i.z_j). Between unit
@@ -249,13 +247,14 @@ void TripletState::forces() {
 double TripletState::predict(const AdaptMarginNet& net, Scratch& scratch) const {
     const Index h = net.hidden;
     const float *w1 = net.weights, *b1 = w1 + 3 * h, *w2 = b1 + h, *b2 = w2 + 2 * h * h, *w3 = b2 + h, *b3 = w3 + h;
-    double *near = scratch.zeros<double>(padded(graph.triplets)), *far = scratch.zeros<double>(padded(graph.triplets));
-    for (Index t = 0; t < graph.triplets; ++t) {
-        near[t] = distance_[graph.near[t]];
-        far[t] = distance_[graph.far[t]];
+    const Index count = padded(graph.triplets.count);
+    double *near = scratch.zeros<double>(count), *far = scratch.zeros<double>(count);
+    for (Index t = 0; t < graph.triplets.count; ++t) {
+        near[t] = distance_[graph.triplets.near[t]];
+        far[t] = distance_[graph.triplets.far[t]];
     }
     double *summary = scratch.take<double>(2 * h), *weights = scratch.take<double>(2 * h * h), *hidden = scratch.take<double>(h);
-    triplet_kernels().margin_summary(w1, b1, h, near, far, graph.triplets, summary, summary + h);
+    triplet_kernels().margin_summary(w1, b1, h, near, far, graph.triplets.count, summary, summary + h);
     kernels<float>().widen(w2, weights, 2 * h * h);
     kernels<double>().dots({summary, 2 * h, 1, weights, 2 * h, h, 2 * h, nullptr, 0.0, false, hidden, h});
     double logit = static_cast<double>(*b3);

@@ -86,9 +86,9 @@ void prepare_gram(Prepared<Real>& support, Scratch& scratch);
 
 // The triplets of a task as pairs of positions whose distance they need, each pair once; arrays of pairs and triplets are padded.
 struct TripletGraph {
-    Index pairs, triplets;
+    Index pairs;
     std::int32_t *first, *second;  // [pairs] anchor and other
-    std::int32_t *near, *far;      // [triplets] the two pairs of each
+    TripletRuns triplets;          // the two pairs of each
     Index begin, end;              // all anchors lie at positions begin .. end - 1
 };
 
@@ -113,7 +113,8 @@ class TripletState {
     double *q, *diagonal;        // [pairs], [m]
 
   private:
-    double *distance_, *slope_, *weight_, *inward_;  // [pairs], [triplets], [pairs], [pairs]
+    double *distance_, *weight_, *inward_;  // [pairs]
+    double *excess_, *slope_;               // [triplets]
 };
 
 // One task, ready to run: losses [T + 1] and margin are written, the rest is read.

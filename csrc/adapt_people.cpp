@@ -1,8 +1,6 @@
 // From features to a batch: the distinct rows of each support, and the photos that a guard ranks among.
 #include <algorithm>
 #include <cstring>
-#include <string_view>
-#include <unordered_map>
 
 #include "adapt.h"
 #include "parallel.h"
@@ -10,10 +8,56 @@
 namespace fgsbir {
 namespace {
 
+// Finds rows that agree in every bit. A hash of the whole row would cost more than its share of a small product with W, so only a few
+// numbers all over the row are mixed; rows that agree there are compared.
 template <typename Real>
-std::string_view bytes(const Real* row, std::int64_t features) {
-    return {reinterpret_cast<const char*>(row), static_cast<std::size_t>(features) * sizeof(Real)};
-}
+class RowTable {
+  public:
+    explicit RowTable(std::int64_t features) : features_(features) {}
+
+    // Empty, with room for so many rows.
+    void reset(std::int64_t most) {
+        std::size_t size = 16;
+        while (size < 2 * static_cast<std::size_t>(most)) size *= 2;
+        slots_.assign(size, {nullptr, -1});
+    }
+
+    // The place of the first row like this one; `next`, and the row is kept, where this is the first.
+    std::int32_t place_of(const Real* row, std::int32_t next) {
+        Slot& slot = slots_[slot_of(row)];
+        if (slot.row == nullptr) slot = {row, next};
+        return slot.place;
+    }
+
+    // The same without keeping it; -1 where there is none.
+    std::int32_t find(const Real* row) const { return slots_[slot_of(row)].place; }
+
+  private:
+    struct Slot {
+        const Real* row;
+        std::int32_t place;
+    };
+
+    std::size_t slot_of(const Real* row) const {
+        constexpr std::int64_t samples = 16;
+        const std::int64_t stride = std::max<std::int64_t>(features_ / samples, 1);
+        std::uint64_t mixed = 0;
+        for (std::int64_t i = 0; i < features_; i += stride) {
+            std::uint64_t word = 0;
+            std::memcpy(&word, row + i, sizeof(Real));
+            mixed = (mixed ^ word) * 0x9E3779B97F4A7C15U;
+            mixed ^= mixed >> 29;
+        }
+        std::size_t at = static_cast<std::size_t>(mixed) & (slots_.size() - 1);
+        while (slots_[at].row != nullptr && std::memcmp(slots_[at].row, row, static_cast<std::size_t>(features_) * sizeof(Real)) != 0) {
+            at = (at + 1) & (slots_.size() - 1);
+        }
+        return at;
+    }
+
+    std::int64_t features_;
+    std::vector<Slot> slots_;  // a power of two, at most half of them taken
+};
 
 // [p] the first of `count` candidates that agrees with each row in every bit; -1 where there is none.
 template <typename Real>
@@ -31,12 +75,10 @@ std::vector<std::int32_t> find_rows(const std::vector<const Real*>& rows, const 
         }
         return found;
     }
-    std::unordered_map<std::string_view, std::int32_t> place;
-    for (std::int64_t i = 0; i < count; ++i) place.emplace(bytes(candidates + i * features, features), static_cast<std::int32_t>(i));
-    for (std::size_t r = 0; r < rows.size(); ++r) {
-        const auto at = place.find(bytes(rows[r], features));
-        if (at != place.end()) found[r] = at->second;
-    }
+    RowTable<Real> table(features);
+    table.reset(count);
+    for (std::int64_t i = 0; i < count; ++i) table.place_of(candidates + i * features, static_cast<std::int32_t>(i));
+    for (std::size_t r = 0; r < rows.size(); ++r) found[r] = table.find(rows[r]);
     return found;
 }
 
@@ -55,19 +97,19 @@ AdaptLayout<Real> lay_out(const AdaptEpisode<Real>* episodes, std::int64_t count
     AdaptLayout<Real> layout;
     layout.row_offsets.push_back(0);
     layout.pair_offsets.push_back(0);
-    std::unordered_map<std::string_view, std::int32_t> place;
+    RowTable<Real> photos(features);
     for (std::int64_t s = 0; s < count; ++s) {
         const AdaptEpisode<Real>& episode = episodes[s];
-        place.clear();
+        photos.reset(episode.pairs + episode.others_count);
         std::int32_t next = 0;
         const auto keep = [&](const Real* row) {
             layout.rows.push_back(row);
             return next++;
         };
         const auto place_of = [&](const Real* row) {
-            const auto at = place.emplace(bytes(row, features), next);
-            if (at.second) keep(row);
-            return at.first->second;
+            const std::int32_t place = photos.place_of(row, next);
+            if (place == next) keep(row);
+            return place;
         };
         for (std::int64_t i = 0; i < episode.pairs; ++i) keep(episode.sketches + i * features);
         for (std::int64_t i = 0; i < episode.pairs; ++i) layout.photo_of.push_back(place_of(episode.photos + i * features));

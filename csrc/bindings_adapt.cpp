@@ -101,9 +101,13 @@ struct Settings {
           momentum(momentum_),
           fold_pairs(folds),
           form(form_named(form_name)) {
-        const py::array_t<double, py::array::c_style | py::array::forcecast> wide(sizes);  // T numbers: a copy costs nothing
-        if (wide.ndim() != 1) refuse("step_sizes", sizes, "[T]");
-        step_sizes.assign(wide.data(), wide.data() + wide.size());
+        if (has_layout<float>(sizes, 1)) {
+            const float* values = static_cast<const float*>(sizes.data());
+            step_sizes.assign(values, values + sizes.size());
+        } else {
+            const double* values = input<double>("step_sizes", sizes, 1, "float32 or float64 [T]");
+            step_sizes.assign(values, values + sizes.size());
+        }
         if (net.is_none()) return;
         margin_net = net;
         input<float>("margin_net", margin_net, 1, "float32 [2 h h + 6 h + 1]");
@@ -141,6 +145,17 @@ const Real* rows_of(const char* name, const py::array& array, std::int64_t colum
     return data;
 }
 
+// An array [rows, columns] that begins at a cache line. NumPy's own begin 16 bytes into one, and every vector load of two such
+// operands would cross a line: 4 % of an adaptation.
+template <typename Real>
+py::array_t<Real> aligned(std::int64_t rows, std::int64_t columns) {
+    constexpr std::size_t line = 64;
+    py::array_t<Real> memory(rows * columns + static_cast<std::int64_t>(line / sizeof(Real)));
+    const std::size_t past = reinterpret_cast<std::uintptr_t>(memory.mutable_data()) % line;
+    const std::size_t skipped = (line - past) % line / sizeof(Real);
+    return py::array_t<Real>({rows, columns}, memory.mutable_data() + skipped, memory);
+}
+
 // What prepare_support and fill_supports give, as arrays.
 struct Supports {
     py::array rows, outputs, gram, photo_of;
@@ -150,7 +165,7 @@ struct Supports {
     static Supports prepare(const AdaptHead<Real>& head, const std::vector<AdaptEpisode<Real>>& episodes, int threads) {
         const AdaptLayout<Real> layout = lay_out(episodes.data(), static_cast<std::int64_t>(episodes.size()), head.features);
         const std::int64_t count = layout.row_offsets.back();
-        py::array_t<Real> rows({count, head.features}), outputs({count, head.width});
+        py::array_t<Real> rows = aligned<Real>(count, head.features), outputs = aligned<Real>(count, head.width);
         const bool one = episodes.size() == 1;
         py::array_t<Real> gram = one ? py::array_t<Real>({count, count}) : py::array_t<Real>(layout.gram_size);
         {
@@ -278,9 +293,26 @@ py::tuple adapt_support_as(const py::array& weight, const py::array& bias, const
     return learn(head, given, candidates, settings, threads);
 }
 
+// W' and b' in arrays that the caller gives, in the shape of the head's own.
+template <typename Real>
+struct NewHead {
+    Real *weight = nullptr, *bias = nullptr;
+
+    NewHead(const AdaptHead<Real>& head, const py::object& new_weight, const py::object& new_bias) {
+        if (new_weight.is_none() && new_bias.is_none()) return;
+        py::array w = new_weight, b = new_bias;
+        input<Real>("new_weight", w, 2, real<Real>("[D, C]"));
+        if (w.shape(0) != head.width || w.shape(1) != head.features) refuse("new_weight", w, "[D, C], as weight");
+        input<Real>("new_bias", b, 1, real<Real>("[D]"));
+        if (b.size() != head.width) refuse("new_bias", b, "[D], as bias");
+        weight = static_cast<Real*>(w.mutable_data());
+        bias = static_cast<Real*>(b.mutable_data());
+    }
+};
+
 template <typename Real>
 py::tuple adapt_features_as(const py::array& weight, const py::array& bias, const py::list& episodes, const py::object& candidates,
-                            const Settings& settings, int threads) {
+                            const Settings& settings, int threads, const py::object& new_weight, const py::object& new_bias) {
     const AdaptHead<Real> head = head_of<Real>(weight, bias);
     std::vector<AdaptEpisode<Real>> views;
     for (const py::handle& item : episodes) {
@@ -289,29 +321,37 @@ py::tuple adapt_features_as(const py::array& weight, const py::array& bias, cons
                                                      " parts, expected (sketches, photos, others)");
         views.push_back(episode_of(head, parts[0], parts[1], parts[2]));
     }
+    const NewHead<Real> changed(head, new_weight, new_bias);
+    if (changed.weight != nullptr && views.size() != 1) {
+        throw py::value_error("new_weight and new_bias take the head of one episode, but there are " +
+                              text(static_cast<std::int64_t>(views.size())) + "; call form_head for each");
+    }
     const Supports made = Supports::prepare(head, views, threads);
     const py::tuple learned = learn(head, made, candidates, settings, threads);
+    if (changed.weight != nullptr) {
+        const py::array coefficients = learned[0];
+        const auto *a = static_cast<const Real*>(coefficients.data()), *x = static_cast<const Real*>(made.rows.data());
+        const std::int64_t moving = settings.photos_move ? made.row_offsets.back() : views[0].pairs;  // sketches come first
+        const py::gil_scoped_release release;
+        form_head(head, a, x, moving, changed.weight, changed.bias, threads);
+    }
     py::array_t<std::int64_t> row_offsets(static_cast<py::ssize_t>(made.row_offsets.size()), made.row_offsets.data());
     return py::make_tuple(made.rows, made.photo_of, row_offsets) + learned;
 }
 
 template <typename Real>
 void form_head_as(const py::array& weight, const py::array& bias, const py::array& coefficients, const py::array& rows,
-                  py::array& new_weight, py::array& new_bias, int threads) {
+                  const py::array& new_weight, const py::array& new_bias, int threads) {
     const AdaptHead<Real> head = head_of<Real>(weight, bias);
     const Real* x = rows_of<Real>("rows", rows, head.features);
     const Real* a = input<Real>("coefficients", coefficients, 2, real<Real>("[m, D]"));
     if (coefficients.shape(0) != rows.shape(0) || coefficients.shape(1) != head.width) {
         refuse("coefficients", coefficients, "[m, D] with m = " + text(rows.shape(0)) + ", D = " + text(head.width));
     }
-    input<Real>("new_weight", new_weight, 2, real<Real>("[D, C]"));
-    if (new_weight.shape(0) != head.width || new_weight.shape(1) != head.features) refuse("new_weight", new_weight, "[D, C], as weight");
-    input<Real>("new_bias", new_bias, 1, real<Real>("[D]"));
-    if (new_bias.size() != head.width) refuse("new_bias", new_bias, "[D], as bias");
-    Real* w = static_cast<Real*>(new_weight.mutable_data());
-    Real* b = static_cast<Real*>(new_bias.mutable_data());
+    const NewHead<Real> changed(head, new_weight, new_bias);
+    const std::int64_t items = rows.shape(0);
     const py::gil_scoped_release release;
-    form_head(head, a, x, rows.shape(0), w, b, threads);
+    form_head(head, a, x, items, changed.weight, changed.bias, threads);
 }
 
 py::tuple prepare_support(const py::array& weight, const py::array& bias, const py::array& sketches, const py::array& photos,
@@ -332,14 +372,14 @@ py::tuple adapt_support(const py::array& weight, const py::array& bias, const py
 py::tuple adapt_features(const py::array& weight, const py::array& bias, const py::list& episodes, const py::object& candidates,
                          const std::string& side, const std::string& negatives, const py::array& step_sizes, double margin,
                          const py::object& margin_net, double sharpness, double momentum, std::int64_t fold_pairs, int threads,
-                         const std::string& form) {
+                         const std::string& form, const py::object& new_weight, const py::object& new_bias) {
     const Settings settings(side, negatives, step_sizes, margin, margin_net, sharpness, momentum, fold_pairs, form);
     const auto chosen = is_double(weight) ? &adapt_features_as<double> : &adapt_features_as<float>;
-    return chosen(weight, bias, episodes, candidates, settings, threads);
+    return chosen(weight, bias, episodes, candidates, settings, threads, new_weight, new_bias);
 }
 
 void form_head_any(const py::array& weight, const py::array& bias, const py::array& coefficients, const py::array& rows,
-                   py::array& new_weight, py::array& new_bias, int threads) {
+                   const py::array& new_weight, const py::array& new_bias, int threads) {
     const auto chosen = is_double(weight) ? &form_head_as<double> : &form_head_as<float>;
     chosen(weight, bias, coefficients, rows, new_weight, new_bias, threads);
 }
@@ -392,12 +432,13 @@ changes nothing and has losses 0. Raises ValueError on a wrong dtype, shape, lay
     module.def("adapt_features", &adapt_features, py::arg("weight"), py::arg("bias"), py::arg("episodes"), py::arg("candidates"),
                py::arg("side"), py::arg("negatives"), py::arg("step_sizes"), py::arg("margin"), py::arg("margin_net"),
                py::arg("sharpness"), py::arg("momentum") = 0.0, py::arg("fold_pairs") = 0, py::arg("threads") = 1,
-               py::arg("form") = "automatic",
-               R"(prepare_support and adapt_support in one call, for any number S of supports.
+               py::arg("form") = "automatic", py::arg("new_weight") = py::none(), py::arg("new_bias") = py::none(),
+               R"(prepare_support and adapt_support in one call, for any number S of supports; with new_weight, form_head too.
 
 episodes is a list of (sketches [k, C], photos [k, C], others [n, C]). Returns (rows [R, C] of all supports, photo_of int32 [sum of
 k], row_offsets int64 [S+1]) and then what adapt_support returns, with tasks of all supports one after another: coefficients [R, D],
-pool sizes int64 [S] or None, and in the last place the first task of each support, int64 [S+1], or None with a single support.)");
+pool sizes int64 [S] or None, and in the last place the first task of each support, int64 [S+1], or None with a single support.
+With a single support, new_weight [D, C] and new_bias [D] receive W' and b'.)");
     module.def("form_head", &form_head_any, py::arg("weight"), py::arg("bias"), py::arg("coefficients"), py::arg("rows"),
                py::arg("new_weight"), py::arg("new_bias"), py::arg("threads") = 1,
                R"(Write W' = W + A X [D, C] and b' = b + A 1 [D] into given arrays.

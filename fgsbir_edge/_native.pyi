@@ -77,6 +77,8 @@ def adapt_features(
     fold_pairs: int = 0,
     threads: int = 1,
     form: str = "automatic",
+    new_weight: NDArray[Any] | None = None,
+    new_bias: NDArray[Any] | None = None,
 ) -> tuple[Any, ...]: ...
 def form_head(
     weight: NDArray[Any],

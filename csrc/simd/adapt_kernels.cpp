@@ -26,7 +26,7 @@ constexpr int kCombineRows = 6, kCombineCols = 4;
 #else
 constexpr int kBytes = 16;
 constexpr int kDotRows = 3, kDotCols = 3;
-constexpr int kCombineRows = 4, kCombineCols = 2;
+constexpr int kCombineRows = 3, kCombineCols = 3;
 #endif
 
 template <typename Real>
@@ -62,13 +62,13 @@ INLINE Vec<Real> broadcast(Real value) {
 }
 template <typename Real>
 INLINE Vec<Real> load_first(const Real* from, Index count) {  // zero in the lanes from count on
-    Vec<Real> value{};
-    for (Index i = 0; i < count; ++i) value[i] = from[i];
-    return value;
+    alignas(kBytes) Real lanes[kLanes<Real>] = {};
+    for (Index i = 0; i < count; ++i) lanes[i] = from[i];
+    return load<Real>(lanes);
 }
 
 // sums[n] = all lanes of value[n] added up, for `Count` vectors at once: each pass adds neighbours of distance `Step` and lets two
-// vectors share one, so that as many vectors as there are lanes cost little more than one alone.
+// vectors share one, so that as many vectors as there are lanes cost little more than one alone. sums has room for whole vectors.
 template <typename Real, int Step, int Count>
 INLINE void fold(Vec<Real>* value) {
     constexpr int lanes = kLanes<Real>;
@@ -90,8 +90,19 @@ template <typename Real, int Count, int First = 0>
 INLINE void add_lanes(Vec<Real>* value, Real* sums) {
     constexpr int now = Count - First < kLanes<Real> ? Count - First : kLanes<Real>;
     fold<Real, 1, now>(value + First);
-    UNROLL for (int i = 0; i < now; ++i) sums[First + i] = value[First][i];
+    store<Real>(sums + First, value[First]);
     if constexpr (First + now < Count) add_lanes<Real, Count, First + now>(value, sums);
+}
+
+template <typename Real>
+constexpr int room(int count) {  // for the sums of so many vectors
+    return (count + kLanes<Real> - 1) / kLanes<Real> * kLanes<Real>;
+}
+
+template <typename Real>
+INLINE void store_four(Real* to, const Real* a, const Real* b) {
+    typedef Real Four __attribute__((vector_size(4 * sizeof(Real)), aligned(sizeof(Real)), may_alias));
+    *reinterpret_cast<Four*>(to) = *reinterpret_cast<const Four*>(a) + *reinterpret_cast<const Four*>(b);
 }
 
 // ---- dots: both operands run along the depth ----
@@ -113,12 +124,15 @@ INLINE void dots_tile(const DotsTask<Real>& t, Index i, Index j) {
     Index l = 0;
     for (; l + lanes <= t.depth; l += lanes) accumulate([l](const Real* p) ALWAYS { return load<Real>(p + l); });
     if (l < t.depth) accumulate([&](const Real* p) ALWAYS { return load_first<Real>(p + l, t.depth - l); });
-    Real sums[Rows * Cols];
+    Real sums[room<Real>(Rows * Cols)], bias[Cols];
     add_lanes<Real, Rows * Cols>(sum, sums);
-    UNROLL for (int r = 0; r < Rows; ++r) {
-        UNROLL for (int c = 0; c < Cols; ++c) {
-            const Real bias = t.bias == nullptr ? t.offset : t.bias[j + c] + t.offset;
-            t.out[(i + r) * t.ld_out + j + c] = sums[r * Cols + c] + bias;
+    UNROLL for (int c = 0; c < Cols; ++c) bias[c] = t.bias == nullptr ? t.offset : t.bias[j + c] + t.offset;
+    Real* out = t.out + i * t.ld_out + j;
+    UNROLL for (int r = 0; r < Rows; ++r, out += t.ld_out) {
+        if constexpr (Cols == 4) {
+            store_four(out, sums + 4 * r, bias);
+        } else {
+            UNROLL for (int c = 0; c < Cols; ++c) out[c] = sums[r * Cols + c] + bias[c];
         }
     }
 }
@@ -229,34 +243,66 @@ INLINE double largest<double>() {
     return __DBL_MAX__;
 }
 
+using Double = Vec<double>;
+using Whole = Of<double>::Mask;
+constexpr int kDoubles = kLanes<double>;
+
+INLINE double total(Double value) {
+    double sums[kDoubles];
+    add_lanes<double, 1>(&value, sums);
+    return sums[0];
+}
+
+INLINE Double choose(Whole condition, Double yes, Double no) { return condition ? yes : no; }
+
+void inverse_roots(const double* squared, Index count, double largest, double* inverse, double* square) {
+    for (Index i = 0; i < count; i += kDoubles) {
+        const Double value = load<double>(squared + i);
+        Double root;
+        UNROLL for (int l = 0; l < kDoubles; ++l) root[l] = __builtin_sqrt(value[l]);
+        const Double scale = choose(value <= largest, 1.0 / choose(root < kFloor, broadcast(kFloor), root), broadcast(__builtin_nan("")));
+        const Double length = choose(root > kFloor, scale - scale + 1.0, value * scale * scale);
+        if (i + kDoubles <= count) {
+            store<double>(inverse + i, scale);
+            store<double>(square + i, length);
+        } else {
+            for (int l = 0; i + l < count; ++l) {
+                inverse[i + l] = scale[l];
+                square[i + l] = length[l];
+            }
+        }
+    }
+}
+
 template <typename Real>
 void normalise(const Real* u, Real* z, Index count, Index ld, double* inverse, double* square) {
-    constexpr int lanes = kLanes<Real>, together = 4;
+    constexpr int lanes = kLanes<Real>, together = 8;
     for (Index i = 0; i < count; i += together) {
         const Index rows = count - i < together ? count - i : together;
+        const Real* row[together];
+        UNROLL for (int r = 0; r < together; ++r) row[r] = u + (i + (r < rows ? r : 0)) * ld;
         Vec<Real> sum[together] = {};
         for (Index l = 0; l < ld; l += lanes) {
             UNROLL for (int r = 0; r < together; ++r) {
-                const Vec<Real> value = load<Real>(u + (i + (r < rows ? r : 0)) * ld + l);
+                const Vec<Real> value = load<Real>(row[r] + l);
                 sum[r] += value * value;
             }
         }
-        Real sums[together];
+        Real sums[room<Real>(together)];
+        double squares[together];
         add_lanes<Real, together>(sum, sums);
+        for (int r = 0; r < together; ++r) squares[r] = static_cast<double>(sums[r]);
+        inverse_roots(squares, rows, static_cast<double>(largest<Real>()), inverse + i, square + i);
         for (Index r = 0; r < rows; ++r) {
-            const double norm = __builtin_sqrt(static_cast<double>(sums[r]));
-            const double scale = sums[r] <= largest<Real>() ? 1.0 / (norm < kFloor ? kFloor : norm) : __builtin_nan("");
-            inverse[i + r] = scale;
-            square[i + r] = norm > kFloor ? scale - scale + 1.0 : norm * scale * (norm * scale);
-            const Real factor = static_cast<Real>(scale);
-            for (Index l = 0; l < ld; l += lanes) store<Real>(z + (i + r) * ld + l, factor * load<Real>(u + (i + r) * ld + l));
+            const Real factor = static_cast<Real>(inverse[i + r]);
+            for (Index l = 0; l < ld; l += lanes) store<Real>(z + (i + r) * ld + l, factor * load<Real>(row[r] + l));
         }
     }
 }
 
 template <typename Real>
 void squared_distances(const Real* z, Index ld, const std::int32_t* first, const std::int32_t* second, Index count, double* squared) {
-    constexpr int lanes = kLanes<Real>, together = 4;
+    constexpr int lanes = kLanes<Real>, together = 8;
     for (Index p = 0; p < count; p += together) {
         const Index pairs = count - p < together ? count - p : together;
         const Real *a[together], *b[together];
@@ -269,7 +315,9 @@ void squared_distances(const Real* z, Index ld, const std::int32_t* first, const
             const Vec<Real> difference = left - load<Real>(b[n] + l);
             sum[n] += difference * difference;
         };
-        if (a[1] == a[0] && a[2] == a[0] && a[3] == a[0]) {  // pairs come in runs of one anchor
+        bool one = true;  // pairs come in runs of one anchor
+        UNROLL for (int n = 1; n < together; ++n) one &= a[n] == a[0];
+        if (one) {
             for (Index l = 0; l < ld; l += lanes) {
                 const Vec<Real> left = load<Real>(a[0] + l);
                 UNROLL for (int n = 0; n < together; ++n) accumulate(l, n, left);
@@ -279,7 +327,7 @@ void squared_distances(const Real* z, Index ld, const std::int32_t* first, const
                 UNROLL for (int n = 0; n < together; ++n) accumulate(l, n, load<Real>(a[n] + l));
             }
         }
-        Real sums[together];
+        Real sums[room<Real>(together)];
         add_lanes<Real, together>(sum, sums);
         for (Index n = 0; n < pairs; ++n) squared[p + n] = static_cast<double>(sums[n]);
     }
@@ -340,7 +388,7 @@ template <typename Real>
 void inverse_norms(const Real* rows, Index ld, Index count, Index depth, Real* inverse) {
     for (Index i = 0; i < count; i += 4) {
         const Index height = count - i < 4 ? count - i : 4;
-        Real sums[4];
+        Real sums[room<Real>(4)];
         four_rows<Real, 0>(rows + i * ld, ld, height, depth, nullptr, sums);
         for (Index r = 0; r < height; ++r) {
             const double norm = __builtin_sqrt(static_cast<double>(sums[r]));
@@ -355,7 +403,7 @@ void project(const Real* rows, Index ld, Index count, Index depth, const Real* s
     const Real* const queries[2] = {first, second};
     for (Index i = 0; i < count; i += 4) {
         const Index height = count - i < 4 ? count - i : 4;
-        Real sums[8];
+        Real sums[room<Real>(8)];
         four_rows<Real, 2>(rows + i * ld, ld, height, depth, queries, sums);
         for (Index r = 0; r < height; ++r) {
             to_first[i + r] = scale[i + r] * sums[r];
@@ -373,12 +421,6 @@ Index count_not_below(const Real* similarity, Index count, Real limit) {
 
 // ---- triplets ----
 
-using Double = Vec<double>;
-using Whole = Of<double>::Mask;
-constexpr int kDoubles = kLanes<double>;
-
-INLINE Double choose(Whole condition, Double yes, Double no) { return condition ? yes : no; }
-
 void column_dots(const double* a, const double* b, const double* weight, Index count, Index ld, double* out, double* size) {
     for (Index j = 0; j < ld; j += kDoubles) {
         Double sum{}, sizes{};
@@ -389,25 +431,6 @@ void column_dots(const double* a, const double* b, const double* weight, Index c
         }
         store<double>(out + j, sum);
         store<double>(size + j, sizes);
-    }
-}
-
-void inverse_roots(const double* squared, Index count, double largest, double* inverse, double* square) {
-    for (Index i = 0; i < count; i += kDoubles) {
-        const Double value = load<double>(squared + i);
-        Double root;
-        UNROLL for (int l = 0; l < kDoubles; ++l) root[l] = __builtin_sqrt(value[l]);
-        const Double scale = choose(value <= largest, 1.0 / choose(root < kFloor, broadcast(kFloor), root), broadcast(__builtin_nan("")));
-        const Double length = choose(root > kFloor, scale - scale + 1.0, value * scale * scale);
-        if (i + kDoubles <= count) {
-            store<double>(inverse + i, scale);
-            store<double>(square + i, length);
-        } else {
-            for (int l = 0; i + l < count; ++l) {
-                inverse[i + l] = scale[l];
-                square[i + l] = length[l];
-            }
-        }
     }
 }
 
@@ -455,15 +478,31 @@ INLINE Double log_of_one_plus(Double e, Double& reciprocal) {
     return value * r + choose(large, broadcast(0.6931471805599453094), Double{});
 }
 
-double penalties(const double* distance, const std::int32_t* near, const std::int32_t* far, Index count, double margin,
-                 double sharpness, double* slope) {
+void excesses(const TripletRuns& t, const double* distance, double margin, double* excess) {
+    if (!t.side_by_side) {
+        for (Index i = 0; i < t.count; i += kDoubles) {
+            Double near, far;
+            UNROLL for (int l = 0; l < kDoubles; ++l) near[l] = distance[t.near[i + l]];
+            UNROLL for (int l = 0; l < kDoubles; ++l) far[l] = distance[t.far[i + l]];
+            store<double>(excess + i, margin + near - far);
+        }
+        return;
+    }
+    for (Index r = 0; r < t.runs; ++r) {
+        const Index begin = t.begin[r], end = t.begin[r + 1];
+        const double near = margin + distance[t.near[begin]];
+        const double* far = distance + t.far[begin] - begin;
+        Index i = begin;
+        for (; i + kDoubles <= end; i += kDoubles) store<double>(excess + i, near - load<double>(far + i));
+        for (; i < end; ++i) excess[i] = near - far[i];
+    }
+}
+
+double penalties(const double* excess, Index count, double sharpness, double* slope) {
     const double inverse_sharpness = 1.0 / sharpness;
     Double sum{};
     for (Index t = 0; t < count; t += kDoubles) {
-        Double to_near, to_far;
-        UNROLL for (int i = 0; i < kDoubles; ++i) to_near[i] = distance[near[t + i]];
-        UNROLL for (int i = 0; i < kDoubles; ++i) to_far[i] = distance[far[t + i]];
-        const Double x = margin + to_near - to_far;
+        const Double x = load<double>(excess + t);
         Double penalty, derivative;
         if (sharpness == 0.0) {
             penalty = choose(x < 0.0, Double{}, x);
@@ -482,9 +521,31 @@ double penalties(const double* distance, const std::int32_t* near, const std::in
             for (Index i = 0; t + i < count; ++i) sum[i] += penalty[i];
         }
     }
-    double total;
-    add_lanes<double, 1>(&sum, &total);
-    return total;
+    return total(sum);
+}
+
+void weigh(const TripletRuns& t, const double* slope, double share, double* weight) {
+    for (Index r = 0; r < t.runs; ++r) {
+        const Index begin = t.begin[r], end = t.begin[r + 1];
+        Index i = begin;
+        double slopes = 0.0;
+        if (t.side_by_side) {
+            Double sum{};
+            double* far = weight + t.far[begin] - begin;
+            for (; i + kDoubles <= end; i += kDoubles) {
+                const Double value = share * load<double>(slope + i);
+                sum += value;
+                store<double>(far + i, load<double>(far + i) - value);
+            }
+            slopes = total(sum);
+        }
+        for (; i < end; ++i) {
+            const double value = share * slope[i];
+            slopes += value;
+            weight[t.far[i]] -= value;
+        }
+        weight[t.near[begin]] += slopes;
+    }
 }
 
 void forces(const double* weight, const double* squared, const double* distance, Index count, double* q, double* inward) {
@@ -517,12 +578,11 @@ void margin_summary(const float* w1, const float* b1, Index hidden, const double
                     for (Index i = 0; t + i < count; ++i) sum[i] += value[i];
                 }
             }
-            double total;
-            add_lanes<double, 1>(&sum, &total);
+            const double average = total(sum) * share;
             if (pass == 0) {
-                middle = mean[h] = total * share;
+                middle = mean[h] = average;
             } else {
-                deviation[h] = __builtin_sqrt(total * share + 1e-8);  // VARIANCE_FLOOR of fgsbir_edge/margin.py
+                deviation[h] = __builtin_sqrt(average + 1e-8);  // VARIANCE_FLOOR of fgsbir_edge/margin.py
             }
         }
     }
@@ -535,7 +595,7 @@ void margin_summary(const float* w1, const float* b1, Index hidden, const double
      descend<Real>, inverse_norms<Real>, project<Real>,   count_not_below<Real>}
 const AdaptKernels<float> adapt_float FGSBIR_TABLE(float);
 const AdaptKernels<double> adapt_double FGSBIR_TABLE(double);
-const TripletKernels adapt_triplets{column_dots, inverse_roots, squared_from_inner, distances,
-                                    penalties,   forces,        margin_summary};
+const TripletKernels adapt_triplets{column_dots, inverse_roots, squared_from_inner, distances,     excesses,
+                                    penalties,   weigh,         forces,             margin_summary};
 
 }  // namespace fgsbir::FGSBIR_ISA

@@ -74,6 +74,15 @@ struct AdaptKernels {
     std::int64_t (*count_not_below)(const Real* similarity, std::int64_t count, Real limit);
 };
 
+// The triplets of a task: pairs (near, far) of distances, in runs of one near distance each. Where every run's far distances lie side
+// by side and the runs are long, side_by_side says so, and nothing has to be gathered.
+struct TripletRuns {
+    const std::int32_t *near, *far;  // [count] padded
+    const std::int32_t* begin;       // [runs + 1]
+    std::int64_t count, runs;
+    bool side_by_side;
+};
+
 // What the triplets of a task need, in double whatever the problem's type. Arrays are padded.
 struct TripletKernels {
     // out[j] = sum over l of a[l][j] * b[l][j] over rows [count, ld], and size[j] = sum over l of |a[l][j]| * weight[l]
@@ -91,9 +100,14 @@ struct TripletKernels {
     // distance[p] = sqrt(max(squared[p], 1e-12)); NaN stays NaN.
     void (*distances)(const double* squared, std::int64_t count, double* distance);
 
-    // Sum over triplets of softplus_b(margin + distance[near] - distance[far]); where slope is given, also the derivatives.
-    double (*penalties)(const double* distance, const std::int32_t* near, const std::int32_t* far, std::int64_t count, double margin,
-                        double sharpness, double* slope);
+    // excess[t] = margin + distance[near] - distance[far]
+    void (*excesses)(const TripletRuns& triplets, const double* distance, double margin, double* excess);
+
+    // Sum over triplets of softplus_b(excess); where slope is given, also the derivatives.
+    double (*penalties)(const double* excess, std::int64_t count, double sharpness, double* slope);
+
+    // weight[near] += share * slope, weight[far] -= share * slope over all triplets
+    void (*weigh)(const TripletRuns& triplets, const double* slope, double share, double* weight);
 
     // q[p] = weight[p] / distance[p], 0 at the floor of the distance; inward[p] = q[p] (1 - squared[p] / 2).
     void (*forces)(const double* weight, const double* squared, const double* distance, std::int64_t count, double* q,
