@@ -10,8 +10,8 @@
 namespace fgsbir {
 namespace {
 
-// Larger outputs are written around the cache, since nobody could read them from it.
-constexpr std::int64_t kStreamBytes = 4 << 20;
+// Larger outputs are written around the cache: nobody could read all of them from it, and below this it is no faster.
+constexpr std::int64_t kStreamBytes = 16 << 20;
 
 std::uint32_t bits_of(float value) {
     std::uint32_t bits = 0;
