@@ -18,6 +18,15 @@ _SEGMENTS = (
     "Writing is the smaller part of our time (row `ours, blank sketches`); the rest goes with the number of segments, a hundred "
     "a sketch, hardly with their length (see the fit): the beginning and the slope of each are work that no other shares."
 )
+_PREFIXES = (
+    "Writing seventeen images takes most of it (row `writing alone, 17 images: memset`), however little is drawn on them: at best "
+    "one image takes less time than four of them take to be written."
+)
+_THREADS = (
+    "Two threads share one memory: in one call the images go to it at the rate that one thread's streaming stores reach already. "
+    "In blocks of 64 the call lasts an eighth of a millisecond, of which waking the second thread is a part; coverage, which "
+    "computes more for each byte, gains more."
+)
 _REASONS: tuple[tuple[str, str], ...] = (  # (part of a target's text, reason), the first that fits
     (
         "lines of one pixel",
@@ -29,6 +38,8 @@ _REASONS: tuple[tuple[str, str], ...] = (  # (part of a target's text, reason), 
         "A call for each sketch spends a good part of its time on the way from Python and on reading Python's objects, which no "
         "drawing can save (row `ours, blank sketches`, and the same table with prepared input).",
     ),
+    ("17 prefixes", _PREFIXES),
+    ("two threads", _THREADS),
     ("memory shared", f"The peer relies on what Pillow does not document, and saves a copy of the image by it. {_SEGMENTS}"),
     ("bresenham, times faster than", _SEGMENTS),
     (

@@ -180,9 +180,9 @@ def test_float16_is_the_rounded_float32(style, scale):
 def test_large_outputs_are_the_small_ones(spec, width):
     """Beyond 16 MB the core writes around the cache where rows are whole cache lines."""
     spec = RasterSpec(128, width, spec.style, mean=spec.mean, std=spec.std)
-    sketches = [scribble(seed) for seed in range(40)] * 55
+    sketches = [scribble(seed) for seed in range(40)] * (55 if spec.mean is None else 5)
     together = rasterize(sketches, spec, threads=2)
-    for index in (0, 7, 2199):
+    for index in (0, 7, len(sketches) - 1):
         np.testing.assert_array_equal(together[index], rasterize(sketches[index], spec)[0])
 
 
