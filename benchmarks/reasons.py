@@ -19,8 +19,8 @@ _SEGMENTS = (
     "a sketch, hardly with their length (see the fit): the beginning and the slope of each are work that no other shares."
 )
 _PREFIXES = (
-    "Writing seventeen images takes most of it (row `writing alone, 17 images: memset`), however little is drawn on them: at best "
-    "one image takes less time than four of them take to be written."
+    "Writing seventeen images takes most of it (row `writing alone, 17 images: memset`), however little is drawn on them, and at "
+    "best one image takes less time than five of them take to be written."
 )
 _THREADS = (
     "Two threads share one memory: in one call the images go to it at the rate that one thread's streaming stores reach already. "
