@@ -33,6 +33,7 @@ def examine() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": packages,
         "native": native,
+        "gpu": _gpu(),
         "onnxruntime_providers": providers,
         "default_bundle": bundle,
         "optional": {name: {"version": _version(name), "for": purpose} for name, purpose in OPTIONAL.items()},
@@ -47,6 +48,7 @@ def report(facts: dict[str, Any]) -> str:
     lines.append(
         f"native core   {native.get('error') or ', '.join(f'{key} {value}' for key, value in native.items() if value != '')}"
     )
+    lines += [f"GPU           {line}" for line in _gpu_lines(facts["gpu"])]
     lines.append(f"providers     {', '.join(facts['onnxruntime_providers']) or 'NONE'}")
     lines.append(f"bundle        {bundle.get('error') or ', '.join(f'{key} {value}' for key, value in bundle.items())}")
     lines += [f"{name:<13} {entry['version'] or 'not installed'} ({entry['for']})" for name, entry in facts["optional"].items()]
@@ -68,6 +70,27 @@ def _native() -> dict[str, Any]:
         return dict(native().build_info())
     except FgsbirError as error:
         return {"error": f"ERROR: {error}"}
+
+
+def _gpu() -> list[dict[str, Any]] | str:
+    """The GPUs, each with what keeps the kernels from running on it, or why there is none. A search does without."""
+    from fgsbir_edge.inner import native
+
+    try:
+        found: list[dict[str, Any]] | str = native().cuda_devices(probe=True)
+    except FgsbirError as error:
+        return str(error)
+    return found
+
+
+def _gpu_lines(found: list[dict[str, Any]] | str) -> list[str]:
+    if isinstance(found, str):
+        return [f"not used: {found}"]
+    return [
+        f"{gpu['name']}, compute capability {gpu['compute_capability']}, {gpu['memory'] / 2**30:.1f} GiB, "
+        f"{gpu['multiprocessors']} multiprocessors: {gpu['problem'] or 'kernels run'}"
+        for gpu in found
+    ]
 
 
 def _bundle() -> dict[str, Any]:

@@ -137,3 +137,9 @@ class OutputError(FgsbirError):
     """A result could not be written; nothing half-written is left."""
 
     exit_code = 30
+
+
+class DeviceError(FgsbirError):
+    """No GPU can be used, CUDA refused, or an array does not lie on the GPU where it is needed."""
+
+    exit_code = 31
