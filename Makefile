@@ -1,5 +1,6 @@
 # make demo   the main job on a shipped person: five drawings, before and after
 # make test   every test that this machine can run
+# make gpu    what needs an NVIDIA GPU: tests on it, under compute-sanitizer too, and the benchmarks
 # make bench  the native operations beside every peer, about half an hour; FGSBIR_DATA=folder draws ChairV2
 # All set up .venv themselves; a second run starts at once.
 
@@ -9,7 +10,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NATIVE := pyproject.toml CMakeLists.txt $(wildcard csrc/* csrc/*/*)
 
-.PHONY: demo test check cpp sanitize races wheel bench clean
+.PHONY: demo test check cpp sanitize races cuda gpu wheel bench clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -43,6 +44,37 @@ races: $(VENV)/.development
 	  -DFGSBIR_BUILD_PYTHON=OFF -DFGSBIR_BUILD_TESTS=ON -DFGSBIR_CUDA=OFF -DFGSBIR_SANITIZE=thread
 	$(BIN)/cmake --build build/races
 	$(BIN)/ctest --test-dir build/races --output-on-failure
+
+# Device code for every architecture: compiled, linked, imported and tested, with or without a device. An installation of its own in
+# build/cuda-venv, which borrows the other packages from $(VENV).
+CUDA_PYTHON := build/cuda-venv/bin/python
+NVCC        := $(firstword $(CUDACXX) $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+SITE        := import sysconfig; print(sysconfig.get_path("purelib"))
+ifeq ($(NVCC),)
+cuda gpu:
+	@echo "skipped: make $@: no nvcc on PATH, in CUDACXX or in /usr/local/cuda/bin; install the CUDA toolkit"
+else
+cuda: $(VENV)/.development
+	$(PYTHON) -m venv build/cuda-venv
+	$(BIN)/python -c '$(SITE)' >"$$($(CUDA_PYTHON) -c '$(SITE)')/borrowed.pth"
+	FGSBIR_CUDA=ON $(CUDA_PYTHON) -m pip --disable-pip-version-check install --quiet --no-deps \
+	  --config-settings=build-dir=build/cuda/{wheel_tag} -e .
+	$(CUDA_PYTHON) -c 'from fgsbir_edge import _native; info = _native.build_info(); print(info); assert info["cuda"]'
+	OMP_NUM_THREADS=1 $(CUDA_PYTHON) -m pytest tests/test_device.py tests/test_raster.py tests/gpu
+
+gpu: cuda
+	$(BIN)/cmake -S . -B build/gpu -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DCMAKE_BUILD_TYPE=Release \
+	  -DFGSBIR_BUILD_PYTHON=OFF -DFGSBIR_BUILD_TESTS=ON -DFGSBIR_CUDA=ON
+	$(BIN)/cmake --build build/gpu
+	$(BIN)/ctest --test-dir build/gpu --output-on-failure -R '^gpu'
+	@for tool in memcheck racecheck synccheck initcheck; do for test in build/gpu/tests/cpp/test_gpu_*; do \
+	  if command -v compute-sanitizer >/dev/null; then \
+	    echo "$$tool $$test"; compute-sanitizer --tool $$tool --error-exitcode 1 $$test 5; code=$$?; \
+	    [ $$code = 0 ] || [ $$code = 77 ] || exit 1; \
+	  else echo "skipped: $$tool of $$test: compute-sanitizer is not on PATH; it comes with the CUDA toolkit"; fi; \
+	done; done
+	$(CUDA_PYTHON) -m benchmarks.raster_cuda || [ $$? = 3 ]
+endif
 
 # The wheel, installed alone in an environment of its own, does the main job away from the checkout.
 wheel: $(VENV)/.development

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -201,10 +202,10 @@ def _check_kind(name: str, value: Any, kind: int) -> None:
 
 
 def _dtype(name: str, typestr: str) -> np.dtype[Any]:
-    try:
-        return np.dtype("none" if typestr.startswith("?") else typestr)  # which NumPy would take for bool
-    except TypeError:
-        raise ShapeError(f"{name} is of a type that NumPy lacks ({typestr.removeprefix('?')}): convert it first") from None
+    if not typestr.startswith("?"):  # the native core's mark; NumPy would read it as bool
+        with suppress(TypeError):
+            return np.dtype(typestr)
+    raise ShapeError(f"{name} is of a type that NumPy lacks ({typestr.removeprefix('?')}): convert it first")
 
 
 def _contiguous(array: DeviceArray, strides: Sequence[int] | None) -> DeviceArray:

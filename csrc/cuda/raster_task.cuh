@@ -31,7 +31,7 @@ struct Segment {
     float x0, y0, x1, y1;
 };
 
-__device__ inline Segment load_segment(const float* points, std::int64_t from, std::int64_t to) {
+__device__ inline Segment load_segment(const float* points, int from, int to) {
     return {__ldg(points + 2 * from), __ldg(points + 2 * from + 1), __ldg(points + 2 * to), __ldg(points + 2 * to + 1)};
 }
 
@@ -46,6 +46,7 @@ constexpr int kChunk = 2048;  // points looked at between two barriers
 
 // Shared memory of draw_sketch.
 struct SegmentScan {
+    std::int64_t first_stroke, end_stroke, begin, end;  // of the sketch: strokes and points; here, since registers are dearer
     unsigned starts[kChunk / 32 + 1];                // bit i: point i of the chunk, or the one after its last, begins a stroke
     std::uint16_t waiting[kRasterThreads / 32][64];  // of each warp: twice the first point, plus 1 for a dot
 };
@@ -60,19 +61,23 @@ __device__ inline std::int64_t clamped(std::int64_t value, std::int64_t low, std
 // batch's offsets are clamped to their arrays: whatever they hold, nothing outside is read.
 template <typename Pen>
 __device__ void draw_sketch(const SketchBatchView& batch, int sketch, SegmentScan& scan, const Pen& pen) {
-    const std::int64_t first_stroke = clamped(__ldg(batch.sketch_offsets + sketch), 0, batch.num_strokes);
-    const std::int64_t end_stroke = clamped(__ldg(batch.sketch_offsets + sketch + 1), first_stroke, batch.num_strokes);
-    const std::int64_t begin = clamped(__ldg(batch.stroke_offsets + first_stroke), 0, batch.num_points);
-    const std::int64_t end = clamped(__ldg(batch.stroke_offsets + end_stroke), begin, batch.num_points);
     const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
     std::uint16_t* const waiting = scan.waiting[thread / 32];
+    if (thread == 0) {
+        scan.first_stroke = clamped(__ldg(batch.sketch_offsets + sketch), 0, batch.num_strokes);
+        scan.end_stroke = clamped(__ldg(batch.sketch_offsets + sketch + 1), scan.first_stroke, batch.num_strokes);
+        scan.begin = clamped(__ldg(batch.stroke_offsets + scan.first_stroke), 0, batch.num_points);
+        scan.end = clamped(__ldg(batch.stroke_offsets + scan.end_stroke), scan.begin, batch.num_points);
+    }
+    __syncthreads();
 
-    for (std::int64_t chunk = begin; chunk < end; chunk += kChunk) {
-        const int count = static_cast<int>(end - chunk < kChunk ? end - chunk : kChunk);
-        if (chunk != begin) __syncthreads();  // all are through with the last chunk's strokes
+    for (std::int64_t chunk = scan.begin; chunk < scan.end; chunk += kChunk) {
+        const bool is_last = scan.end - chunk <= kChunk;
+        const int count = is_last ? static_cast<int>(scan.end - chunk) : kChunk;
+        const float* const points = batch.points + 2 * chunk;
         for (int i = thread; i <= kChunk / 32; i += kRasterThreads) scan.starts[i] = 0;
         __syncthreads();
-        for (std::int64_t s = first_stroke + thread; s < end_stroke; s += kRasterThreads) {
+        for (std::int64_t s = scan.first_stroke + thread; s < scan.end_stroke; s += kRasterThreads) {
             const std::int64_t start = __ldg(batch.stroke_offsets + s) - chunk;
             if (start >= 0 && start <= count) atomicOr(&scan.starts[start / 32], 1U << (start % 32));
         }
@@ -84,10 +89,10 @@ __device__ void draw_sketch(const SketchBatchView& batch, int sketch, SegmentSca
             const int i = base + lane;
             bool passes = false, dot = false;
             if (i < count) {
-                const bool last = chunk + i + 1 == end || begins(i + 1);
+                const bool last = (is_last && i + 1 == count) || begins(i + 1);
                 dot = last && begins(i);
                 if (!last || dot) {
-                    const Segment segment = load_segment(batch.points, chunk + i, chunk + i + (dot ? 0 : 1));
+                    const Segment segment = load_segment(points, i, dot ? i : i + 1);
                     passes = is_sound(segment) && pen.may_touch(segment);
                 }
             }
@@ -104,15 +109,15 @@ __device__ void draw_sketch(const SketchBatchView& batch, int sketch, SegmentSca
                 Segment segment{};
                 if (lane < taken) {
                     const int entry = waiting[queued + lane];
-                    const std::int64_t from = chunk + entry / 2;
-                    segment = load_segment(batch.points, from, from + 1 - entry % 2);
+                    segment = load_segment(points, entry / 2, entry / 2 + 1 - entry % 2);
                 }
                 pen.draw(segment, lane < taken);
                 __syncwarp();
             }
         }
+        __syncthreads();  // all are through with this chunk's strokes
     }
-    __syncthreads();
+    __syncthreads();  // before the canvas is read; where there is no point, after it was cleared
 }
 
 }  // namespace fgsbir::cuda
