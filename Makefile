@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NATIVE := pyproject.toml CMakeLists.txt $(wildcard csrc/* csrc/*/*)
 
-.PHONY: demo test check cpp sanitize races cuda gpu wheel bench clean
+.PHONY: demo test check cpp sanitize races cuda gpu emulate wheel bench clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -75,6 +75,14 @@ gpu: cuda
 	done; done
 	$(CUDA_PYTHON) -m benchmarks.raster_cuda || [ $$? = 3 ]
 endif
+
+# The tests for a GPU, from Python through the bindings to the kernels, on the CPU emulator: minutes of work for a few sketches.
+emulate: $(VENV)/.development
+	$(PYTHON) -m venv build/emulated-venv
+	$(BIN)/python -c '$(SITE)' >"$$(build/emulated-venv/bin/python -c '$(SITE)')/borrowed.pth"
+	FGSBIR_CUDA=EMULATED build/emulated-venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps \
+	  --config-settings=build-dir=build/emulated/{wheel_tag} -e .
+	OMP_NUM_THREADS=1 build/emulated-venv/bin/python -m pytest -p tests.gpu.emulated tests/gpu -k 'cupy and not large_batch'
 
 # The wheel, installed alone in an environment of its own, does the main job away from the checkout.
 wheel: $(VENV)/.development

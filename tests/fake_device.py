@@ -6,6 +6,7 @@ import ctypes
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 ADDRESS = 0x7F00_0000_0000
 
@@ -65,6 +66,7 @@ class Dlpack:
         read_only: bool = False,
         lanes: int = 1,
         code: int | None = None,
+        address: int = ADDRESS,
     ) -> None:
         kind = np.dtype(dtype)
         self.freed = 0
@@ -73,7 +75,7 @@ class Dlpack:
         self._shape = (ctypes.c_int64 * len(shape))(*shape)
         self._strides = None if strides is None else (ctypes.c_int64 * len(shape))(*strides)
         tensor = _Tensor(
-            ADDRESS,
+            address,
             *device,
             len(shape),
             _CODES[kind.kind] if code is None else code,
@@ -106,6 +108,16 @@ class Dlpack:
             raise TypeError("__dlpack__() got an unexpected keyword argument 'max_version'")
         self.streams.append(stream)
         return self.capsule()
+
+
+def capsule_on_gpu(array: NDArray[Any]) -> Any:
+    """A DLPack capsule that claims that this memory of the host lies on GPU 0."""
+    described = Dlpack(array.shape, array.dtype, address=array.ctypes.data)
+    _kept.append((array, described))
+    return described.capsule()
+
+
+_kept: list[object] = []  # what such capsules point at
 
 
 def capsule_name(capsule: Any) -> str:
