@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NATIVE := pyproject.toml CMakeLists.txt $(wildcard csrc/* csrc/*/*)
 
-.PHONY: demo test check cpp sanitize races cuda gpu emulate wheel bench clean
+.PHONY: demo test check cpp sanitize races cuda gpu emulate aarch64 wheel bench clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -83,6 +83,18 @@ emulate: $(VENV)/.development
 	FGSBIR_CUDA=EMULATED build/emulated-venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps \
 	  --config-settings=build-dir=build/emulated/{wheel_tag} -e .
 	OMP_NUM_THREADS=1 build/emulated-venv/bin/python -m pytest -p tests.gpu.emulated tests/gpu -k 'cupy and not large_batch'
+
+# The core for AArch64 with its NEON loops, its tests under an emulator: the rasteriser must give the same bytes there.
+AARCH64 := aarch64-linux-gnu
+aarch64: $(VENV)/.development
+	@if ! command -v $(AARCH64)-g++ >/dev/null || ! command -v qemu-aarch64-static >/dev/null; then \
+	  echo "aarch64: skipped, g++-aarch64-linux-gnu or qemu-user-static is not installed"; exit 0; fi; set -e; \
+	$(BIN)/cmake -S . -B build/aarch64 -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DCMAKE_BUILD_TYPE=Release \
+	  -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=$(AARCH64)-g++ \
+	  -DFGSBIR_BUILD_PYTHON=OFF -DFGSBIR_BUILD_TESTS=ON -DFGSBIR_CUDA=OFF; \
+	$(BIN)/cmake --build build/aarch64 --target test_rasterize test_adapt test_parallel; \
+	for name in rasterize adapt parallel; do \
+	  qemu-aarch64-static -L /usr/$(AARCH64) build/aarch64/tests/cpp/test_$$name && echo "aarch64: test_$$name passed"; done
 
 # The wheel, installed alone in an environment of its own, does the main job away from the checkout.
 wheel: $(VENV)/.development

@@ -49,6 +49,12 @@ _REASONS: tuple[tuple[str, str], ...] = (  # (part of a target's text, reason), 
 )
 
 
+_BUSY = (
+    "Medians and shortest rounds fall on different sides of the target: the machine was busy (see its load), and that costs a peer of "
+    "many small operations more than one call. A quieter run decides."
+)
+
+
 def reasons(targets: list[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Each reason with the targets that were missed for it; a target measured to be out of reach says so by itself."""
     found: dict[str, list[str]] = {}
@@ -64,4 +70,7 @@ def _reason(entry: Mapping[str, Any]) -> str:
         return _ARITHMETIC
     if ceiling is not None and ceiling < 2 * entry["wanted"]:
         return _NEARLY
+    best = entry.get("by_best")
+    if best is not None and (entry["got"] < entry["wanted"]) != (best < entry["wanted"]):
+        return _BUSY
     return next((reason for part, reason in _REASONS if part in entry["target"]), _UNKNOWN)
