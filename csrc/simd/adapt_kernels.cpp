@@ -22,7 +22,7 @@ constexpr int kCombineRows = 6, kCombineCols = 2;
 #elif defined(__aarch64__)
 constexpr int kBytes = 16;
 constexpr int kDotRows = 6, kDotCols = 4;
-constexpr int kCombineRows = 6, kCombineCols = 4;
+constexpr int kCombineRows = 5, kCombineCols = 4;  // 20, and a register for each factor
 #else
 constexpr int kBytes = 16;
 constexpr int kDotRows = 3, kDotCols = 3;
