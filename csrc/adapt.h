@@ -1,11 +1,11 @@
 // Adaptation of a head to a few sketch-photo pairs, in the span of the support features. Plain C++17: no Python, no Torch.
 //
-// With frozen support features X [m, C] and a head U = X W^T + b, every gradient of the head is a combination of support features:
-// W' = W + A X, b' = b + A 1. So the loop needs only the outputs and the Gram matrix of the features with a column of ones, and
-// never sees C.
+// With frozen support features X [m, C] and a head U = X W^T + b, every gradient of the head is a combination of support
+// features: W' = W + A X, b' = b + A 1. So the loop needs only the outputs and the Gram matrix of the features with a column of
+// ones, and never sees C.
 //
-// The structs are views: pointers and sizes, nothing owned, all arrays row-major and contiguous. The same structs serve adapt() here,
-// with pointers into host memory, and the device's adapt_cuda.h, with pointers into device memory.
+// The structs are views: pointers and sizes, nothing owned, all arrays row-major and contiguous. The same structs serve adapt()
+// here, with pointers into host memory, and the device's adapt_cuda.h, with pointers into device memory.
 #pragma once
 
 #include <cstdint>
@@ -16,23 +16,23 @@ namespace fgsbir {
 // Distinct sets of support rows that tasks draw on, packed one after another. R is the number of rows of all supports together.
 template <typename Real>
 struct AdaptSupports {
-    const Real* outputs;              // [R, D] head outputs before any step
-    const Real* gram;                 // support s: [m, m] X X^T + 1 at gram + gram_offsets[s]
-    const std::uint8_t* moves;        // [R] 1: the row's gradient moves the head and the row moves with it; 0: it stays as it is
-    const std::int64_t* row_offsets;  // [S + 1] rows of support s are row_offsets[s] .. row_offsets[s + 1] - 1, so m is the difference
-    const std::int64_t* gram_offsets; // [S] in elements
-    std::int64_t count;               // S
-    std::int64_t width;               // D
+    const Real* outputs;               // [R, D] head outputs before any step
+    const Real* gram;                  // support s: [m, m] X X^T + 1 at gram + gram_offsets[s]
+    const std::uint8_t* moves;         // [R] 1: the row's gradient moves the head and the row moves with it; 0: it stays as it is
+    const std::int64_t* row_offsets;   // [S + 1] rows of support s are row_offsets[s] .. row_offsets[s + 1] - 1, m of them
+    const std::int64_t* gram_offsets;  // [S] in elements
+    std::int64_t count;                // S
+    std::int64_t width;                // D
 };
 
 // Photos that left-out sketches are ranked among, packed; nothing is ranked where count is 0. Several supports may share a pool.
 template <typename Real>
 struct AdaptPools {
     const Real* outputs;                // [sum of N, D] head outputs of the photos before any step
-    const std::int64_t* row_offsets;    // [P + 1] photos of pool p are row_offsets[p] .. row_offsets[p + 1] - 1, N is the difference
+    const std::int64_t* row_offsets;    // [P + 1] photos of pool p are row_offsets[p] .. row_offsets[p + 1] - 1, N of them
     const std::int32_t* pool_of;        // [S] pool of each support; -1: none
-    const Real* cross;                  // support s: [N, m] inner products of its pool's features with its own + 1, at cross_offsets[s];
-    const std::int64_t* cross_offsets;  // [S] in elements; read only where a photo moves (AdaptTasks::photos_move)
+    const Real* cross;                  // support s: [N, m] inner products of its pool's features with its own + 1
+    const std::int64_t* cross_offsets;  // [S] in elements; read only where photos move (AdaptTasks::photos_move)
     std::int64_t count;                 // P
 };
 
@@ -42,11 +42,11 @@ struct AdaptTasks {
     const std::int32_t* triplets;         // [t, 3] (anchor, positive, negative), rows of the task's own support
     const std::int64_t* triplet_offsets;  // [B + 1] triplets of task b are triplet_offsets[b] .. triplet_offsets[b + 1] - 1
     const double* margins;                // [B] NaN asks the margin network
-    const std::int64_t* result_rows;      // [B] row where the task's m rows begin in coefficients and moved; -1: they are not wanted
-    const std::int32_t* query;            // [B] row of the support that is ranked against the pool; -1: none. nullptr: none at all
-    const std::int32_t* truth;            // [B] its true photo, counted within the pool; read only where query is not -1
-    std::int64_t count;                   // B
-    std::uint8_t photos_move;             // 1: the pool's photos go through the changed head too (side "both"), 0: queries alone
+    const std::int64_t* result_rows;  // [B] row where the task's m rows begin in coefficients and moved; -1: they are not wanted
+    const std::int32_t* query;        // [B] row of the support that is ranked against the pool; -1: none. nullptr: none at all
+    const std::int32_t* truth;        // [B] its true photo, counted within the pool; read only where query is not -1
+    std::int64_t count;               // B
+    std::uint8_t photos_move;         // 1: the pool's photos go through the changed head too (side "both"), 0: queries alone
 };
 
 // The margin network: x = [d(a, p), d(a, n), d(a, n) - d(a, p)] per triplet at the base outputs, h_i = ReLU(W1 x_i + b1),
@@ -57,8 +57,8 @@ struct AdaptMarginNet {
 };
 
 // Two ways to the same result. gram: inner products alone, O(m^3) a step whatever D, in double. span: the outputs themselves,
-// O(m^2 D) a step. automatic: the cheaper one by a measured rule. Should gram lose precision, which takes linearly dependent outputs
-// and huge steps, span takes over.
+// O(m^2 D) a step. automatic: the cheaper one by a measured rule. Should gram lose precision, which takes linearly dependent
+// outputs and huge steps, span takes over.
 enum class AdaptForm : std::int32_t { automatic = 0, gram = 1, span = 2 };
 
 // How the descent goes, shared by all tasks of a batch.
@@ -95,14 +95,14 @@ struct AdaptResults {
 // sqrt(max(|z - z'|^2, 1e-12)) of the normalised outputs z = u / max(|u|, 1e-12). Each step, with G = dL/dU on the moving rows:
 // V = momentum V + G, U -= alpha_t gram V and A -= alpha_t V.
 //
-// A task without triplets changes nothing: its coefficients and losses are 0, its margin is the given one and its ranks are equal.
-// Rank of a photo: how many photos of the pool are not farther from the query than it is, by inner products of unit vectors that
-// count as equal within 1e-6; ties count against, and so does NaN (fgsbir_edge/ranking.py).
+// A task without triplets changes nothing: its coefficients and losses are 0, its margin is the given one and its ranks are
+// equal. Rank of a photo: how many photos of the pool are not farther from the query than it is, by inner products of unit
+// vectors that count as equal within 1e-6; ties count against, and so does NaN (fgsbir_edge/ranking.py).
 //
-// Tasks are dealt out to up to `threads` threads; every task is computed by one, in a fixed order of sums, so results are the same
-// bits for any number of threads. Scalars of triplets (distances, losses, slopes) are double in every form. NaN and infinity in the
-// input show up in the losses and are not an error. Throws std::invalid_argument on bad sizes, indices or settings. Results must
-// not overlap the input.
+// Tasks are dealt out to up to `threads` threads; every task is computed by one, in a fixed order of sums, so results are the
+// same bits for any number of threads. Scalars of triplets (distances, losses, slopes) are double in every form. NaN and infinity
+// in the input show up in the losses and are not an error. Throws std::invalid_argument on bad sizes, indices or settings.
+// Results must not overlap the input.
 template <typename Real>
 void adapt(const AdaptBatch<Real>& batch, const AdaptResults<Real>& results, int threads);
 
@@ -145,10 +145,10 @@ struct AdaptPlan {
     std::vector<std::int32_t> left_out;         // [B] the pair that a task leaves out, its query; -1: all pairs
 };
 
-// Triplets (sketch, its photo, another photo), sketches ascending, then other photos ascending; photo_of [k] holds rows, -1 for a pair
-// that takes no part. support: other photos that the task's own pairs name; gallery: every other photo row k .. m - 1, also those of
-// pairs left out, since the gallery that the person will search holds them. Task 0 has all pairs; with folds, every further
-// task leaves one of them out. Throws std::invalid_argument where a row is no photo.
+// Triplets (sketch, its photo, another photo), sketches ascending, then other photos ascending; photo_of [k] holds rows, -1 for a
+// pair that takes no part. support: other photos that the task's own pairs name; gallery: every other photo row k .. m - 1, also
+// those of pairs left out, since the gallery that the person will search holds them. Task 0 has all pairs; with folds, every
+// further task leaves one of them out. Throws std::invalid_argument where a row is no photo.
 AdaptPlan plan_adapt(const std::int32_t* photo_of, std::int64_t pairs, std::int64_t items, AdaptNegatives negatives, bool folds);
 
 // Several supports made of pairs, packed as in AdaptSupports.
@@ -156,18 +156,19 @@ struct AdaptPeople {
     const std::int64_t* row_offsets;   // [S + 1]
     const std::int64_t* pair_offsets;  // [S + 1] k is the difference
     const std::int32_t* photo_of;      // [sum of k] rows of the pair's own support
-    const std::int32_t* truth;         // [sum of k] the pair's photo, counted within the support's pool; nullptr: folds rank nothing
-    std::int64_t count;                // S
-    std::int64_t fold_pairs;           // supports with at least so many pairs get folds; 0: none does
+    const std::int32_t* truth;  // [sum of k] the pair's photo, counted within the support's pool; nullptr: folds rank nothing
+    std::int64_t count;         // S
+    std::int64_t fold_pairs;    // supports with at least so many pairs get folds; 0: none does
     AdaptNegatives negatives;
-    bool photos_move;                  // side "both"
-    double margin;                     // of every task; NaN asks the margin network
+    bool photos_move;  // side "both"
+    double margin;     // of every task; NaN asks the margin network
 };
 
 // All that AdaptSupports and AdaptTasks need beside outputs and gram: for each support the task with all pairs, then its folds.
 struct AdaptPeoplePlan {
     std::vector<std::uint8_t> moves;
-    std::vector<std::int64_t> gram_offsets, triplet_offsets, result_rows, first_task;  // first_task [S + 1]: tasks of each support
+    std::vector<std::int64_t> gram_offsets, triplet_offsets, result_rows;
+    std::vector<std::int64_t> first_task;  // [S + 1] tasks of support s are first_task[s] .. first_task[s + 1] - 1
     std::vector<std::int32_t> support, triplets, query, truth;
     std::vector<double> margins;
     bool photos_move = false;
@@ -205,7 +206,8 @@ void form_head(const AdaptHead<Real>& head, const Real* coefficients, const Real
 
 // ---- from features to a batch: what adapt() needs, made from what an application has ----
 
-// One person's pairs. Photos may repeat; others are photos that take part as negatives ("gallery"), repeats of the pairs' left out.
+// One person's pairs. Photos may repeat; others are photos that take part as negatives ("gallery"), repeats of the pairs'
+// left out.
 template <typename Real>
 struct AdaptEpisode {
     const Real* sketches;       // [k, C]
@@ -218,11 +220,11 @@ struct AdaptEpisode {
 // The supports of several episodes, packed: for each its sketches, its photos, its others, every photo once.
 template <typename Real>
 struct AdaptLayout {
-    std::vector<const Real*> rows;            // [R] where each row's features lie
-    std::vector<std::int64_t> row_offsets;    // [S + 1]
-    std::vector<std::int64_t> pair_offsets;   // [S + 1]
-    std::vector<std::int32_t> photo_of;       // [sum of k] row of each sketch's photo in its own support
-    std::int64_t gram_size = 0;               // sum of m x m
+    std::vector<const Real*> rows;           // [R] where each row's features lie
+    std::vector<std::int64_t> row_offsets;   // [S + 1]
+    std::vector<std::int64_t> pair_offsets;  // [S + 1]
+    std::vector<std::int32_t> photo_of;      // [sum of k] row of each sketch's photo in its own support
+    std::int64_t gram_size = 0;              // sum of m x m
 };
 
 // Rows are the same photo when they agree in every bit.
@@ -231,10 +233,11 @@ AdaptLayout<Real> lay_out(const AdaptEpisode<Real>* episodes, std::int64_t count
 
 // X [R, C], U = X W^T + b [R, D], and K = X X^T + 1 [m, m] of each support, one after another.
 template <typename Real>
-void fill_supports(const AdaptHead<Real>& head, const AdaptLayout<Real>& layout, Real* rows, Real* outputs, Real* gram, int threads);
+void fill_supports(const AdaptHead<Real>& head, const AdaptLayout<Real>& layout, Real* rows, Real* outputs, Real* gram,
+                   int threads);
 
-// Pools for the folds of a guard. Supports share the candidates as long as these hold all their photos; a support whose photos they
-// lack gets a pool of its own, the candidates and the missing ones; without candidates, its pairs' photos alone.
+// Pools for the folds of a guard. Supports share the candidates as long as these hold all their photos; a support whose photos
+// they lack gets a pool of its own, the candidates and the missing ones; without candidates, its pairs' photos alone.
 template <typename Real>
 struct AdaptCandidates {
     std::vector<Real> outputs, cross;
@@ -248,7 +251,8 @@ struct AdaptCandidates {
 // people holds row_offsets, pair_offsets, photo_of, count and photos_move; rows, outputs and gram are those of fill_supports.
 // candidates [N, C] are features, nullptr for none. cross is made where photos move.
 template <typename Real>
-AdaptCandidates<Real> gather_candidates(const AdaptHead<Real>& head, const AdaptPeople& people, const Real* rows, const Real* outputs,
-                                        const Real* gram, const Real* candidates, std::int64_t candidates_count, int threads);
+AdaptCandidates<Real> gather_candidates(const AdaptHead<Real>& head, const AdaptPeople& people, const Real* rows,
+                                        const Real* outputs, const Real* gram, const Real* candidates,
+                                        std::int64_t candidates_count, int threads);
 
 }  // namespace fgsbir

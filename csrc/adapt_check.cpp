@@ -81,7 +81,8 @@ void check_adapt(const AdaptBatch<Real>& batch) {
         const std::int64_t items = supports.row_offsets[s + 1] - supports.row_offsets[s];
         if (items < 1) refuse("support " + text(s) + " has no rows, expected at least one item and one dimension");
         if (items > kMostItems) {
-            refuse("support " + text(s) + " has " + text(items) + " rows, expected at most " + text(kMostItems) + "; take fewer negatives");
+            refuse("support " + text(s) + " has " + text(items) + " rows, expected at most " + text(kMostItems) +
+                   "; take fewer negatives");
         }
         check_triplets(tasks.triplets, tasks.triplet_offsets[b], tasks.triplet_offsets[b + 1], items);
         if (batch.margin_net.hidden == 0 && std::isnan(tasks.margins[b])) {

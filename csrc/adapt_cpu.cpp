@@ -27,8 +27,8 @@ std::vector<Real> pool_norms(const AdaptBatch<Real>& batch, int threads) {
     run_workers((photos + kNormBlock - 1) / kNormBlock, threads, [&](ItemQueue& queue) {
         for (Index block = 0; queue.take(block);) {
             const Index first = block * kNormBlock;
-            kernels<Real>().inverse_norms(batch.pools.outputs + first * width, width, std::min(kNormBlock, photos - first), width,
-                                          norms.data() + first);
+            row_loops<Real>().inverse_norms(batch.pools.outputs + first * width, width, std::min(kNormBlock, photos - first),
+                                            width, norms.data() + first);
         }
     });
     return norms;
@@ -144,8 +144,8 @@ void adapt(const AdaptBatch<Real>& batch, const AdaptResults<Real>& results, int
 template <typename Real>
 void adapt(const AdaptProblem<Real>& problem, Real* coefficients, Real* outputs, double* losses) {
     if (problem.items < 1 || problem.width < 1) {
-        throw std::invalid_argument("adapt: outputs are [" + std::to_string(problem.items) + ", " + std::to_string(problem.width) +
-                                    "], expected at least one item and one dimension");
+        throw std::invalid_argument("adapt: outputs are [" + std::to_string(problem.items) + ", " +
+                                    std::to_string(problem.width) + "], expected at least one item and one dimension");
     }
     if (problem.num_triplets < 1) {
         throw std::invalid_argument("adapt: no triplets; give at least one (anchor, positive, negative)");
@@ -158,8 +158,8 @@ void adapt(const AdaptProblem<Real>& problem, Real* coefficients, Real* outputs,
     AdaptBatch<Real> batch{};
     batch.supports = {problem.outputs, problem.gram, problem.moves, rows, &zero, 1, problem.width};
     batch.tasks = {&support, problem.triplets, triplets, &margin, &zero, nullptr, nullptr, 1, 0};
-    batch.rule = {step_sizes.data(), problem.num_steps, static_cast<double>(problem.momentum), static_cast<double>(problem.sharpness),
-                  problem.form};
+    batch.rule = {step_sizes.data(), problem.num_steps, static_cast<double>(problem.momentum),
+                  static_cast<double>(problem.sharpness), problem.form};
     adapt<Real>(batch, {coefficients, outputs, losses, nullptr, nullptr, nullptr, nullptr}, 1);
 }
 

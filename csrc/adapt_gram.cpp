@@ -1,17 +1,18 @@
 // The Gram form: the descent in inner products alone. Everything here is double, whatever the problem's type.
 //
-// dL/dU is a combination of the outputs themselves, Q^ U with Q^_ij = inverse_i Q_ij inverse_j, so U_t = M_t U_0 with M (m x m), and
-// inner products are R_t = M R_0 M^T. What is kept is N = M^T: then every product below is "broadcast a number, add a row", and rows
-// run along the moving items alone, since the other columns of N stay those of the identity.
+// dL/dU is a combination of the outputs themselves, Q^ U with Q^_ij = inverse_i Q_ij inverse_j, so U_t = M_t U_0 with M (m x m),
+// and inner products are R_t = M R_0 M^T. What is kept is N = M^T: then every product below is "broadcast a number, add a row",
+// and rows run along the moving items alone, since the other columns of N stay those of the identity.
 //
 //     T = R_0 N                      (m x moving)
 //     R of moving rows = N^T T       of which anchors' rows and the diagonal are needed; with a row that stays, R_ja = T_ja
 //     V = momentum V + N Q^ + [0; Q^ of the rows that stay]
 //     N -= alpha V K,  B -= alpha V  (B is A in the span of U_0: A = B^T U_0)
 //
-// Where outputs are linearly dependent (more items than dimensions, or a row twice), N is not unique, and nothing but the size of the
-// steps keeps its superfluous part small; should that part outgrow the outputs themselves, U_t = N^T U_0 loses its digits. How much
-// is known at every step from the sum of |N_li| |u_l| over |u_i|: past a limit the loop gives up, and the span form takes over.
+// Where outputs are linearly dependent (more items than dimensions, or a row twice), N is not unique, and nothing but the size of
+// the steps keeps its superfluous part small; should that part outgrow the outputs themselves, U_t = N^T U_0 loses its digits.
+// How much is known at every step from the sum of |N_li| |u_l| over |u_i|: past a limit the loop gives up, and the span form
+// takes over.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -80,17 +81,19 @@ class GramLoop {
     void outputs(Real* rows) const { combine(n_, rows); }
 
   private:
-    // Factors that are much larger than what they make must not be rounded to the problem's type first: it would show. So it is with
-    // superfluous parts, and with two outputs so near to each other that their directions apart come from small differences.
+    // Factors that are much larger than what they make must not be rounded to the problem's type first: it would show. So it is
+    // with superfluous parts, and with two outputs so near to each other that their directions apart come from small differences.
     void combine(const double* factors, Real* rows) const {
         const Index ld = s_.ld_width, count = s_.items * s_.ld_moving, made = s_.moving * ld;
         if (excess_ < 8.0 && nearest_ > 1.0 / 64.0) {
             Real* narrow = scratch_.take<Real>(count);
             for (Index i = 0; i < count; ++i) narrow[i] = static_cast<Real>(factors[i]);
-            kernels<Real>().combine({narrow, 1, s_.ld_moving, s_.outputs, ld, nullptr, 0, rows, ld, s_.moving, s_.items, ld, Real{1}});
+            products<Real>().combine(
+                {narrow, 1, s_.ld_moving, s_.outputs, ld, nullptr, 0, rows, ld, s_.moving, s_.items, ld, Real{1}});
         } else {
             double* wide = scratch_.take<double>(made);
-            kernels<double>().combine({factors, 1, s_.ld_moving, s_.wide, ld, nullptr, 0, wide, ld, s_.moving, s_.items, ld, 1.0});
+            products<double>().combine(
+                {factors, 1, s_.ld_moving, s_.wide, ld, nullptr, 0, wide, ld, s_.moving, s_.items, ld, 1.0});
             for (Index i = 0; i < made; ++i) rows[i] = static_cast<Real>(wide[i]);
         }
     }
@@ -111,23 +114,23 @@ class GramLoop {
 
     void inner() {
         const Index ld = s_.ld_moving;
-        const AdaptKernels<double>& k = kernels<double>();
+        const ProductKernels<double>& k = products<double>();
         k.combine({s_.inner, s_.ld_items, 1, n_, ld, nullptr, 0, t_, ld, s_.items, s_.items, ld, 1.0});
         k.combine({n_ + begin_, 1, ld, t_, ld, nullptr, 0, moving_inner_, ld, end_ - begin_, s_.items, ld, 1.0});
-        triplet_kernels().column_dots(n_, t_, lengths_, s_.items, ld, squares_, sizes_);
+        triplet_loops().column_dots(n_, t_, lengths_, s_.items, ld, squares_, sizes_);
         roots(s_.moving);
         pairs(moving_inner_, at_);
     }
 
     // squares_ -> inverse and square of the first `count` items
     void roots(Index count) {
-        triplet_kernels().inverse_roots(squares_, count, static_cast<double>(std::numeric_limits<Real>::max()), state_.inverse,
-                                        state_.square);
+        triplet_loops().inverse_roots(squares_, count, static_cast<double>(std::numeric_limits<Real>::max()), state_.inverse,
+                                      state_.square);
     }
 
     void pairs(const double* from, const std::int32_t* at) {
-        triplet_kernels().squared_from_inner(from, at, task_.graph.first, task_.graph.second, state_.inverse, state_.square,
-                                             task_.graph.pairs, state_.scale, state_.squared);
+        triplet_loops().squared_from_inner(from, at, task_.graph.first, task_.graph.second, state_.inverse, state_.square,
+                                           task_.graph.pairs, state_.scale, state_.squared);
         for (Index p = 0; p < task_.graph.pairs; ++p) {
             if (state_.squared[p] < nearest_ && state_.squared[p] > 1e-12) nearest_ = state_.squared[p];
         }
@@ -163,19 +166,19 @@ class GramLoop {
         if (3 * (end_ - begin_) < s_.moving) {
             add_by_anchors();
         } else {
-            kernels<double>().combine({n_, ld, 1, q_, ld, v_, ld, v_, ld, s_.items, s_.moving, ld, 1.0});
+            products<double>().combine({n_, ld, 1, q_, ld, v_, ld, v_, ld, s_.items, s_.moving, ld, 1.0});
         }
     }
 
     // V += N Q^ where few rows are anchors, hence most of Q^ is zero: the diagonal, the anchors' rows, and their columns.
     void add_by_anchors() {
         const Index ld = s_.ld_moving, anchors = end_ - begin_;
-        const AdaptKernels<double>& k = kernels<double>();
+        const ProductKernels<double>& k = products<double>();
         for (Index i = 0; i < s_.moving; ++i) squares_[i] = i < begin_ || i >= end_ ? q_[i * ld + i] : 0.0;
         std::fill(squares_ + s_.moving, squares_ + ld, 0.0);
-        k.add_scaled_columns(n_, squares_, s_.items, ld, v_);
+        row_loops<double>().add_scaled_columns(n_, squares_, s_.items, ld, v_);
         k.combine({n_ + begin_, ld, 1, q_ + begin_ * ld, ld, v_, ld, v_, ld, s_.items, anchors, ld, 1.0});
-        for (Index a = begin_; a < end_; ++a) std::fill(q_ + a * ld + begin_, q_ + a * ld + end_, 0.0);  // what the line above has done
+        for (Index a = begin_; a < end_; ++a) std::fill(q_ + a * ld + begin_, q_ + a * ld + end_, 0.0);  // done by the line above
         k.dots({n_, ld, s_.items, q_ + begin_ * ld, ld, anchors, s_.moving, nullptr, 0.0, false, t_, ld});
         for (Index i = 0; i < s_.items; ++i) {
             for (Index a = 0; a < anchors; ++a) v_[i * ld + begin_ + a] += t_[i * ld + a];
@@ -184,7 +187,7 @@ class GramLoop {
 
     void move(double rate) {
         const Index ld = s_.ld_moving;
-        kernels<double>().combine({v_, ld, 1, s_.wide_gram, ld, n_, ld, n_, ld, s_.items, s_.moving, ld, -rate});
+        products<double>().combine({v_, ld, 1, s_.wide_gram, ld, n_, ld, n_, ld, s_.items, s_.moving, ld, -rate});
         for (Index i = 0; i < s_.items * ld; ++i) b_[i] -= rate * v_[i];
     }
 
@@ -192,14 +195,14 @@ class GramLoop {
     Scratch& scratch_;
     const Prepared<Real>& s_;
     TripletState state_;
-    Index begin_, end_;                       // moving anchors
-    std::int32_t *at_first_, *at_;            // [pairs] where a pair's inner product lies, in s_.inner and from moving_inner_
-    double *moving_inner_, *t_;               // [end - begin, ld_moving], [m, ld_moving]
-    double *n_, *v_, *b_, *q_;                // [m, ld_moving]
-    double *squares_, *lengths_;              // [m] |u|^2 at present, |u| at first
-    double* sizes_;                           // [moving] sum over l of |N_li| |u_l|
-    double excess_ = 1.0;                     // the largest of that over |u_i| so far
-    double nearest_ = 4.0;                    // the smallest squared distance so far that is not at its floor
+    Index begin_, end_;             // moving anchors
+    std::int32_t *at_first_, *at_;  // [pairs] where a pair's inner product lies, in s_.inner and from moving_inner_
+    double *moving_inner_, *t_;     // [end - begin, ld_moving], [m, ld_moving]
+    double *n_, *v_, *b_, *q_;      // [m, ld_moving]
+    double *squares_, *lengths_;    // [m] |u|^2 at present, |u| at first
+    double* sizes_;                 // [moving] sum over l of |N_li| |u_l|
+    double excess_ = 1.0;           // the largest of that over |u_i| so far
+    double nearest_ = 4.0;          // the smallest squared distance so far that is not at its floor
 };
 
 }  // namespace

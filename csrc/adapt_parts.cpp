@@ -27,14 +27,22 @@ const Table& by_isa([[maybe_unused]] const Table& wide, [[maybe_unused]] const T
 #define FGSBIR_BY_ISA(table) by_isa(baseline::table, baseline::table, baseline::table)
 #endif
 template <>
-const AdaptKernels<float>& kernels<float>() {
-    return FGSBIR_BY_ISA(adapt_float);
+const ProductKernels<float>& products<float>() {
+    return FGSBIR_BY_ISA(product_float);
 }
 template <>
-const AdaptKernels<double>& kernels<double>() {
-    return FGSBIR_BY_ISA(adapt_double);
+const ProductKernels<double>& products<double>() {
+    return FGSBIR_BY_ISA(product_double);
 }
-const TripletKernels& triplet_kernels() { return FGSBIR_BY_ISA(adapt_triplets); }
+template <>
+const RowKernels<float>& row_loops<float>() {
+    return FGSBIR_BY_ISA(row_float);
+}
+template <>
+const RowKernels<double>& row_loops<double>() {
+    return FGSBIR_BY_ISA(row_double);
+}
+const TripletKernels& triplet_loops() { return FGSBIR_BY_ISA(triplet_kernels); }
 #undef FGSBIR_BY_ISA
 
 // ---- scratch memory ----
@@ -133,13 +141,14 @@ void prepare_gram(Prepared<Real>& p, Scratch& scratch) {
     p.ld_items = padded(p.items);
     p.ld_moving = padded(p.moving);
     double* wide = scratch.take<double>(p.items * p.ld_width);
-    kernels<Real>().widen(p.outputs, wide, p.items * p.ld_width);
+    row_loops<Real>().widen(p.outputs, wide, p.items * p.ld_width);
     double* gram = scratch.zeros<double>(p.moving * p.ld_moving);
     for (Index i = 0; i < p.moving; ++i) {
-        kernels<Real>().widen(p.moving_gram + i * p.ld_moving_gram, gram + i * p.ld_moving, p.moving);
+        row_loops<Real>().widen(p.moving_gram + i * p.ld_moving_gram, gram + i * p.ld_moving, p.moving);
     }
     double* inner = scratch.zeros<double>(p.items * p.ld_items);
-    kernels<double>().dots({wide, p.ld_width, p.items, wide, p.ld_width, p.items, p.width, nullptr, 0.0, true, inner, p.ld_items});
+    products<double>().dots(
+        {wide, p.ld_width, p.items, wide, p.ld_width, p.items, p.width, nullptr, 0.0, true, inner, p.ld_items});
     for (Index i = 0; i < p.items; ++i) {
         for (Index j = i + 1; j < p.items; ++j) inner[i * p.ld_items + j] = inner[j * p.ld_items + i];
     }
@@ -204,10 +213,10 @@ TripletState::TripletState(const TripletGraph& task, Index count, Scratch& scrat
       excess_(scratch.zeros<double>(padded(task.triplets.count))),
       slope_(scratch.take<double>(padded(task.triplets.count))) {}
 
-void TripletState::distances() { triplet_kernels().distances(squared, graph.pairs, distance_); }
+void TripletState::distances() { triplet_loops().distances(squared, graph.pairs, distance_); }
 
 double TripletState::measure(double margin, double sharpness, bool with_slopes) {
-    const TripletKernels& k = triplet_kernels();
+    const TripletKernels& k = triplet_loops();
     k.excesses(graph.triplets, distance_, margin, excess_);
     const double sum = k.penalties(excess_, graph.triplets.count, sharpness, with_slopes ? slope_ : nullptr);
     return sum / static_cast<double>(graph.triplets.count);
@@ -215,11 +224,11 @@ double TripletState::measure(double margin, double sharpness, bool with_slopes) 
 
 void TripletState::forces() {
     std::fill_n(weight_, graph.pairs, 0.0);  // dL/d distance of each pair
-    triplet_kernels().weigh(graph.triplets, slope_, 1.0 / static_cast<double>(graph.triplets.count), weight_);
-    triplet_kernels().forces(weight_, squared, distance_, graph.pairs, q, inward_);
+    triplet_loops().weigh(graph.triplets, slope_, 1.0 / static_cast<double>(graph.triplets.count), weight_);
+    triplet_loops().forces(weight_, squared, distance_, graph.pairs, q, inward_);
 
-    // Q_ii is the sum of q over the pairs of i, less the radial part sum of Q_ij z_i.z_j = sum of q (|z_i|^2 - z_i.z_j). Between unit
-    // vectors that is q d^2 / 2. Below the floor of the norm z is linear in u and has no radial part.
+    // Q_ii is the sum of q over the pairs of i, less the radial part sum of Q_ij z_i.z_j = sum of q (|z_i|^2 - z_i.z_j). Between
+    // unit vectors that is q d^2 / 2. Below the floor of the norm z is linear in u and has no radial part.
     std::fill_n(diagonal, items, 0.0);
     const bool unit = std::all_of(square, square + items, [](double value) { return value == 1.0; });
     if (!unit) {
@@ -254,9 +263,9 @@ double TripletState::predict(const AdaptMarginNet& net, Scratch& scratch) const 
         far[t] = distance_[graph.triplets.far[t]];
     }
     double *summary = scratch.take<double>(2 * h), *weights = scratch.take<double>(2 * h * h), *hidden = scratch.take<double>(h);
-    triplet_kernels().margin_summary(w1, b1, h, near, far, graph.triplets.count, summary, summary + h);
-    kernels<float>().widen(w2, weights, 2 * h * h);
-    kernels<double>().dots({summary, 2 * h, 1, weights, 2 * h, h, 2 * h, nullptr, 0.0, false, hidden, h});
+    triplet_loops().margin_summary(w1, b1, h, near, far, graph.triplets.count, summary, summary + h);
+    row_loops<float>().widen(w2, weights, 2 * h * h);
+    products<double>().dots({summary, 2 * h, 1, weights, 2 * h, h, 2 * h, nullptr, 0.0, false, hidden, h});
     double logit = static_cast<double>(*b3);
     for (Index i = 0; i < h; ++i) {
         const double value = hidden[i] + static_cast<double>(b2[i]);
@@ -267,9 +276,9 @@ double TripletState::predict(const AdaptMarginNet& net, Scratch& scratch) const 
 
 // ---- which form ----
 
-// Multiplications and additions of each form, those in double counted by how many fit a vector less, and what short rows and small
-// loops cost beside the products, as measured: over 144 sizes the rule's choice took 0.2 % longer on average than the better form, and
-// at most 14 %.
+// Multiplications and additions of each form, those in double counted by how many fit a vector less, and what short rows and
+// small loops cost beside the products, as measured: over 144 sizes the rule's choice took 0.2 % longer on average than the
+// better form, and at most 14 %.
 template <typename Real>
 bool prefers_gram(const Prepared<Real>& s, const TripletGraph& graph, Index step_count) {
     const double items = static_cast<double>(s.items), moving = static_cast<double>(s.moving);

@@ -14,9 +14,12 @@ namespace fgsbir::adapt_parts {
 
 using Index = std::int64_t;
 
+// The tables of the instruction set in use.
 template <typename Real>
-const AdaptKernels<Real>& kernels();
-const TripletKernels& triplet_kernels();
+const ProductKernels<Real>& products();
+template <typename Real>
+const RowKernels<Real>& row_loops();
+const TripletKernels& triplet_loops();
 
 constexpr Index padded(Index count) { return (count + kAdaptPad - 1) / kAdaptPad * kAdaptPad; }
 
@@ -64,16 +67,16 @@ class Scratch {
 template <typename Real>
 struct Prepared {
     Index items, moving, width;
-    Index ld_width;              // padded(width)
-    const std::int32_t* order;   // [m] row at each position
-    const std::int32_t* place;   // [m] position of each row
-    bool in_order;               // order is 0 .. m - 1
-    const Real* gram;            // [m, m] by rows, as given
-    const Real* outputs;         // [m, ld_width] by positions
-    const Real* moving_gram;     // [moving, moving] by positions
+    Index ld_width;             // padded(width)
+    const std::int32_t* order;  // [m] row at each position
+    const std::int32_t* place;  // [m] position of each row
+    bool in_order;              // order is 0 .. m - 1
+    const Real* gram;           // [m, m] by rows, as given
+    const Real* outputs;        // [m, ld_width] by positions
+    const Real* moving_gram;    // [moving, moving] by positions
     Index ld_moving_gram;
     // The Gram form's own, made by prepare_gram.
-    Index ld_items, ld_moving;   // padded(items), padded(moving)
+    Index ld_items, ld_moving;          // padded(items), padded(moving)
     const double* wide = nullptr;       // [m, ld_width] outputs
     const double* wide_gram = nullptr;  // [moving, ld_moving]
     const double* inner = nullptr;      // [m, ld_items] inner products of outputs
@@ -94,8 +97,8 @@ struct TripletGraph {
 
 TripletGraph make_graph(const std::int32_t* triplets, Index count, const std::int32_t* place, Index items, Scratch& scratch);
 
-// The scalars of a task's triplets at the present outputs, in double. A form fills inverse, square and squared; then measure() gives
-// the loss and forces() the gradient: with z the unit outputs, dL/du_i = inverse_i (sum over j of Q_ij z_j), Q symmetric,
+// The scalars of a task's triplets at the present outputs, in double. A form fills inverse, square and squared; then measure()
+// gives the loss and forces() the gradient: with z the unit outputs, dL/du_i = inverse_i (sum over j of Q_ij z_j), Q symmetric,
 // Q_ij = -q of the pair (i, j), and Q_ii = diagonal_i, the radial part already taken off.
 class TripletState {
   public:
@@ -108,9 +111,9 @@ class TripletState {
 
     const TripletGraph& graph;
     Index items;
-    double *inverse, *square;    // [m] 1 / max(|u|, 1e-12), and |z|^2
-    double *scale, *squared;     // [pairs] for squared_from_inner; |z_a - z_b|^2
-    double *q, *diagonal;        // [pairs], [m]
+    double *inverse, *square;  // [m] 1 / max(|u|, 1e-12), and |z|^2
+    double *scale, *squared;   // [pairs] for squared_from_inner; |z_a - z_b|^2
+    double *q, *diagonal;      // [pairs], [m]
 
   private:
     double *distance_, *weight_, *inward_;  // [pairs]
@@ -128,8 +131,8 @@ struct TaskView {
     double* margin;  // in: NaN asks the network
 };
 
-// Both forms return coefficients [moving, ld_width] by positions in scratch memory, and write moved outputs [moving, ld_width] where
-// `moved` is given. run_gram returns nullptr where it would lose its precision.
+// Both forms return coefficients [moving, ld_width] by positions in scratch memory, and write moved outputs [moving, ld_width]
+// where `moved` is given. run_gram returns nullptr where it would lose its precision.
 template <typename Real>
 Real* run_gram(const TaskView<Real>& task, Scratch& scratch, Real* moved);
 template <typename Real>
@@ -139,8 +142,8 @@ Real* run_span(const TaskView<Real>& task, Scratch& scratch, Real* moved);
 template <typename Real>
 bool prefers_gram(const Prepared<Real>& support, const TripletGraph& graph, Index steps);
 
-// Ranks of a task's query before and after, coefficients as above (nullptr: nothing was learned). norms are the inverse norms of all
-// pools' photos.
+// Ranks of a task's query before and after, coefficients as above (nullptr: nothing was learned). norms are the inverse norms of
+// all pools' photos.
 struct Ranks {
     std::int32_t base, adapted;
 };

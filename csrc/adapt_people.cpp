@@ -1,6 +1,7 @@
 // From features to a batch: the distinct rows of each support, and the photos that a guard ranks among.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "adapt.h"
 #include "parallel.h"
@@ -8,8 +9,8 @@
 namespace fgsbir {
 namespace {
 
-// Finds rows that agree in every bit. A hash of the whole row would cost more than its share of a small product with W, so only a few
-// numbers all over the row are mixed; rows that agree there are compared.
+// Finds rows that agree in every bit. A hash of the whole row would cost more than its share of a small product with W, so only a
+// few numbers all over the row are mixed; rows that agree there are compared.
 template <typename Real>
 class RowTable {
   public:
@@ -49,7 +50,8 @@ class RowTable {
             mixed ^= mixed >> 29;
         }
         std::size_t at = static_cast<std::size_t>(mixed) & (slots_.size() - 1);
-        while (slots_[at].row != nullptr && std::memcmp(slots_[at].row, row, static_cast<std::size_t>(features_) * sizeof(Real)) != 0) {
+        while (slots_[at].row != nullptr &&
+               std::memcmp(slots_[at].row, row, static_cast<std::size_t>(features_) * sizeof(Real)) != 0) {
             at = (at + 1) & (slots_.size() - 1);
         }
         return at;
@@ -122,7 +124,8 @@ AdaptLayout<Real> lay_out(const AdaptEpisode<Real>* episodes, std::int64_t count
 }
 
 template <typename Real>
-void fill_supports(const AdaptHead<Real>& head, const AdaptLayout<Real>& layout, Real* rows, Real* outputs, Real* gram, int threads) {
+void fill_supports(const AdaptHead<Real>& head, const AdaptLayout<Real>& layout, Real* rows, Real* outputs, Real* gram,
+                   int threads) {
     const std::int64_t features = head.features, supports = static_cast<std::int64_t>(layout.row_offsets.size()) - 1;
     for (std::size_t i = 0; i < layout.rows.size(); ++i) {
         std::copy_n(layout.rows[i], features, rows + static_cast<std::int64_t>(i) * features);
@@ -143,107 +146,156 @@ void fill_supports(const AdaptHead<Real>& head, const AdaptLayout<Real>& layout,
 
 template <typename Real>
 AdaptPools<Real> AdaptCandidates<Real>::pools() const {
-    return {outputs.data(), row_offsets.data(), pool_of.data(), cross.data(), cross_offsets.data(),
-            static_cast<std::int64_t>(row_offsets.size()) - 1};
+    return {outputs.data(), row_offsets.data(),   pool_of.data(),
+            cross.data(),   cross_offsets.data(), static_cast<std::int64_t>(row_offsets.size()) - 1};
 }
 
+namespace {
+
+// Makes AdaptCandidates step by step; rows, outputs and gram are packed as AdaptSupports are.
 template <typename Real>
-AdaptCandidates<Real> gather_candidates(const AdaptHead<Real>& head, const AdaptPeople& people, const Real* rows, const Real* outputs,
-                                        const Real* gram, const Real* candidates, std::int64_t candidates_count, int threads) {
-    const std::int64_t features = head.features, width = head.width;
-    // Each support's photos that pairs name: as rows ascending, and where the candidates have them.
+class Gathering {
+  public:
+    Gathering(const AdaptHead<Real>& head, const AdaptPeople& people, const Real* rows, const Real* candidates,
+              std::int64_t count)
+        : head_(head), people_(people), rows_(rows), candidates_(candidates), count_(count), named_(size(people.count)) {
+        find_named();
+        assign_pools();
+        for (std::int64_t s = 0; s < people_.count; ++s) {
+            const Named& own = named_[size(s)];
+            for (std::int64_t pair = people_.pair_offsets[s]; pair < people_.pair_offsets[s + 1]; ++pair) {
+                const std::int32_t row = people_.photo_of[pair];
+                const auto at = std::lower_bound(own.rows.begin(), own.rows.end(), row) - own.rows.begin();
+                result_.truth.push_back(row < 0 ? -1 : own.found[static_cast<std::size_t>(at)]);
+            }
+        }
+    }
+
+    // Outputs of the candidates once, then copied to the pools that need their own, where missing photos follow.
+    void fill_outputs(const Real* outputs, int threads) {
+        const std::int64_t width = head_.width;
+        result_.outputs.resize(size(result_.row_offsets.back() * width));
+        Real* first = result_.outputs.data();
+        for (std::size_t pool = 0; pool + 1 < result_.row_offsets.size(); ++pool) {
+            if (pool == 0) {
+                head_outputs(head_, candidates_, count_, first, threads);
+            } else {
+                std::copy_n(first, count_ * width, first + result_.row_offsets[pool] * width);
+            }
+        }
+        for (std::int64_t s = 0; s < people_.count; ++s) {
+            Real* pool = first + result_.row_offsets[size(result_.pool_of[size(s)])] * width;
+            each_missing(s, [&](std::int64_t row, std::int64_t place) {
+                std::copy_n(outputs + (people_.row_offsets[s] + row) * width, width, pool + place * width);
+            });
+        }
+    }
+
+    void fill_cross(const Real* gram, int threads) {
+        std::int64_t total = 0;
+        for (std::int64_t s = 0; s < people_.count; ++s) {
+            result_.cross_offsets.push_back(total);
+            total += (count_ + named_[size(s)].missing) * items(s);
+        }
+        result_.cross.resize(size(total));
+        if (people_.count == 1) return fill_cross_of(0, gram, threads);
+        each(people_.count, threads, [&](std::int64_t s) { fill_cross_of(s, gram, 1); });
+    }
+
+    AdaptCandidates<Real> take() { return std::move(result_); }
+
+  private:
+    // A support's photos that pairs name: as rows ascending, and their places in its pool.
     struct Named {
         std::vector<std::int32_t> rows, found;
-        std::int64_t missing = 0, gram = 0;
+        std::int64_t missing = 0;  // how many of them the candidates lack
+        std::int64_t gram = 0;     // where the support's Gram matrix begins
     };
-    std::vector<Named> named(static_cast<std::size_t>(people.count));
-    std::int64_t gram_offset = 0;
-    for (std::int64_t s = 0; s < people.count; ++s) {
-        Named& own = named[static_cast<std::size_t>(s)];
-        own.rows.assign(people.photo_of + people.pair_offsets[s], people.photo_of + people.pair_offsets[s + 1]);
-        own.rows.erase(std::remove(own.rows.begin(), own.rows.end(), -1), own.rows.end());
-        std::sort(own.rows.begin(), own.rows.end());
-        own.rows.erase(std::unique(own.rows.begin(), own.rows.end()), own.rows.end());
-        own.gram = gram_offset;
-        const std::int64_t items = people.row_offsets[s + 1] - people.row_offsets[s];
-        gram_offset += items * items;
-    }
-    std::vector<const Real*> wanted;
-    for (std::int64_t s = 0; s < people.count; ++s) {
-        for (const std::int32_t row : named[static_cast<std::size_t>(s)].rows) wanted.push_back(rows + (people.row_offsets[s] + row) * features);
-    }
-    const std::vector<std::int32_t> found = find_rows(wanted, candidates, candidates_count, features);
 
-    AdaptCandidates<Real> result;
-    result.row_offsets.push_back(0);
-    std::int32_t shared = -1;
-    std::size_t next = 0;
-    for (Named& own : named) {
-        own.found.assign(found.begin() + static_cast<std::ptrdiff_t>(next), found.begin() + static_cast<std::ptrdiff_t>(next + own.rows.size()));
-        next += own.rows.size();
-        for (std::int32_t& at : own.found) {  // missing ones follow the candidates
-            if (at < 0) at = static_cast<std::int32_t>(candidates_count + own.missing++);
+    static std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
+    std::int64_t items(std::int64_t s) const { return people_.row_offsets[s + 1] - people_.row_offsets[s]; }
+
+    void find_named() {
+        std::vector<const Real*> wanted;
+        std::int64_t gram = 0;
+        for (std::int64_t s = 0; s < people_.count; ++s) {
+            Named& own = named_[size(s)];
+            own.rows.assign(people_.photo_of + people_.pair_offsets[s], people_.photo_of + people_.pair_offsets[s + 1]);
+            own.rows.erase(std::remove(own.rows.begin(), own.rows.end(), -1), own.rows.end());
+            std::sort(own.rows.begin(), own.rows.end());
+            own.rows.erase(std::unique(own.rows.begin(), own.rows.end()), own.rows.end());
+            own.gram = gram;
+            gram += items(s) * items(s);
+            for (const std::int32_t row : own.rows) wanted.push_back(rows_ + (people_.row_offsets[s] + row) * head_.features);
         }
-        if (own.missing == 0 && shared >= 0) {
-            result.pool_of.push_back(shared);
-            continue;
+        const std::vector<std::int32_t> found = find_rows(wanted, candidates_, count_, head_.features);
+        auto next = found.begin();
+        for (Named& own : named_) {
+            for (std::size_t i = 0; i < own.rows.size(); ++i, ++next) {  // those that are missing follow the candidates
+                own.found.push_back(*next >= 0 ? *next : static_cast<std::int32_t>(count_ + own.missing++));
+            }
         }
-        result.pool_of.push_back(static_cast<std::int32_t>(result.row_offsets.size()) - 1);
-        if (own.missing == 0) shared = result.pool_of.back();
-        result.row_offsets.push_back(result.row_offsets.back() + candidates_count + own.missing);
     }
 
-    // Outputs of the candidates once, then copied to the pools that need their own.
-    result.outputs.resize(static_cast<std::size_t>(result.row_offsets.back() * width));
-    const std::size_t pools = result.row_offsets.size() - 1;
-    for (std::size_t p = 0; p < pools; ++p) {
-        Real* to = result.outputs.data() + result.row_offsets[p] * width;
-        if (p == 0) {
-            head_outputs(head, candidates, candidates_count, to, threads);
-        } else {
-            std::copy_n(result.outputs.data(), candidates_count * width, to);
+    void assign_pools() {
+        result_.row_offsets.push_back(0);
+        std::int32_t shared = -1;
+        for (const Named& own : named_) {
+            const bool lacks = own.missing > 0;
+            if (lacks || shared < 0) {
+                const std::int32_t pool = static_cast<std::int32_t>(result_.row_offsets.size()) - 1;
+                result_.row_offsets.push_back(result_.row_offsets.back() + count_ + own.missing);
+                result_.pool_of.push_back(pool);
+                if (!lacks) shared = pool;
+            } else {
+                result_.pool_of.push_back(shared);
+            }
         }
     }
-    for (std::int64_t s = 0; s < people.count; ++s) {
-        const Named& own = named[static_cast<std::size_t>(s)];
-        const std::int64_t pool = result.pool_of[static_cast<std::size_t>(s)], begin = result.row_offsets[static_cast<std::size_t>(pool)];
-        const std::int64_t items = people.row_offsets[s + 1] - people.row_offsets[s];
-        for (std::size_t i = 0; own.missing > 0 && i < own.rows.size(); ++i) {
-            if (own.found[i] < candidates_count) continue;
-            std::copy_n(outputs + (people.row_offsets[s] + own.rows[i]) * width, width, result.outputs.data() + (begin + own.found[i]) * width);
-        }
-        result.cross_offsets.push_back(static_cast<std::int64_t>(result.cross.size()));
-        if (people.photos_move) {
-            result.cross.resize(result.cross.size() + static_cast<std::size_t>((candidates_count + own.missing) * items));
-        }
-        for (std::int64_t pair = people.pair_offsets[s]; pair < people.pair_offsets[s + 1]; ++pair) {
-            const auto at = std::lower_bound(own.rows.begin(), own.rows.end(), people.photo_of[pair]);
-            result.truth.push_back(people.photo_of[pair] < 0 ? -1 : own.found[static_cast<std::size_t>(at - own.rows.begin())]);
-        }
-    }
-    if (!people.photos_move) return result;
-    const auto fill_cross = [&](std::int64_t s, int workers) {
-        const Named& own = named[static_cast<std::size_t>(s)];
-        const std::int64_t items = people.row_offsets[s + 1] - people.row_offsets[s];
-        Real* cross = result.cross.data() + result.cross_offsets[static_cast<std::size_t>(s)];
-        gram_products(candidates, candidates_count, rows + people.row_offsets[s] * features, items, features, cross, workers);
+
+    // work(row, place in the pool) for every named photo that the candidates lack.
+    template <typename Work>
+    void each_missing(std::int64_t s, Work&& work) const {
+        const Named& own = named_[size(s)];
         for (std::size_t i = 0; i < own.rows.size(); ++i) {
-            if (own.found[i] >= candidates_count) std::copy_n(gram + own.gram + own.rows[i] * items, items, cross + own.found[i] * items);
+            if (own.found[i] >= count_) work(own.rows[i], own.found[i]);
         }
-    };
-    if (people.count == 1) {
-        fill_cross(0, threads);
-    } else {
-        each(people.count, threads, [&](std::int64_t s) { fill_cross(s, 1); });
     }
-    return result;
+
+    void fill_cross_of(std::int64_t s, const Real* gram, int threads) {
+        Real* cross = result_.cross.data() + result_.cross_offsets[size(s)];
+        const Real* own = rows_ + people_.row_offsets[s] * head_.features;
+        gram_products(candidates_, count_, own, items(s), head_.features, cross, threads);
+        each_missing(s, [&](std::int64_t row, std::int64_t place) {
+            std::copy_n(gram + named_[size(s)].gram + row * items(s), items(s), cross + place * items(s));
+        });
+    }
+
+    const AdaptHead<Real>& head_;
+    const AdaptPeople& people_;
+    const Real *rows_, *candidates_;
+    std::int64_t count_;
+    std::vector<Named> named_;
+    AdaptCandidates<Real> result_;
+};
+
+}  // namespace
+
+template <typename Real>
+AdaptCandidates<Real> gather_candidates(const AdaptHead<Real>& head, const AdaptPeople& people, const Real* rows,
+                                        const Real* outputs, const Real* gram, const Real* candidates,
+                                        std::int64_t candidates_count, int threads) {
+    Gathering<Real> gathering(head, people, rows, candidates, candidates_count);
+    gathering.fill_outputs(outputs, threads);
+    if (people.photos_move) gathering.fill_cross(gram, threads);
+    return gathering.take();
 }
 
-#define FGSBIR_INSTANTIATE(Real)                                                                                                     \
-    template AdaptLayout<Real> lay_out<Real>(const AdaptEpisode<Real>*, std::int64_t, std::int64_t);                                 \
-    template void fill_supports<Real>(const AdaptHead<Real>&, const AdaptLayout<Real>&, Real*, Real*, Real*, int);                   \
-    template struct AdaptCandidates<Real>;                                                                                           \
-    template AdaptCandidates<Real> gather_candidates<Real>(const AdaptHead<Real>&, const AdaptPeople&, const Real*, const Real*,     \
+#define FGSBIR_INSTANTIATE(Real)                                                                                                 \
+    template AdaptLayout<Real> lay_out<Real>(const AdaptEpisode<Real>*, std::int64_t, std::int64_t);                             \
+    template void fill_supports<Real>(const AdaptHead<Real>&, const AdaptLayout<Real>&, Real*, Real*, Real*, int);               \
+    template struct AdaptCandidates<Real>;                                                                                       \
+    template AdaptCandidates<Real> gather_candidates<Real>(const AdaptHead<Real>&, const AdaptPeople&, const Real*, const Real*, \
                                                            const Real*, const Real*, std::int64_t, int);
 FGSBIR_INSTANTIATE(float)
 FGSBIR_INSTANTIATE(double)

@@ -16,7 +16,8 @@ void check_pairs(const std::int32_t* photo_of, std::int64_t pairs, std::int64_t 
     for (std::int64_t pair = 0; pair < pairs; ++pair) {
         if (photo_of[pair] == -1 || (photo_of[pair] >= pairs && photo_of[pair] < items)) continue;
         throw std::invalid_argument("adapt: photo_of[" + std::to_string(pair) + "] is " + std::to_string(photo_of[pair]) +
-                                    ", expected the row of a photo, " + std::to_string(pairs) + " to " + std::to_string(items - 1));
+                                    ", expected the row of a photo, " + std::to_string(pairs) + " to " +
+                                    std::to_string(items - 1));
     }
 }
 
@@ -111,8 +112,10 @@ AdaptPeoplePlan plan_people(const AdaptPeople& people) {
 }
 
 AdaptTasks AdaptPeoplePlan::tasks() const {
-    return {support.data(),     triplets.data(), triplet_offsets.data(), margins.data(), result_rows.data(),
-            query.data(),       truth.data(),    static_cast<std::int64_t>(support.size()), photos_move ? std::uint8_t{1} : std::uint8_t{0}};
+    const std::int64_t count = static_cast<std::int64_t>(support.size());
+    const std::uint8_t both = photos_move ? 1 : 0;
+    return {support.data(), triplets.data(), triplet_offsets.data(), margins.data(), result_rows.data(),
+            query.data(),   truth.data(),    count,                  both};
 }
 
 }  // namespace fgsbir

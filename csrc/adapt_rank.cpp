@@ -7,13 +7,13 @@
 namespace fgsbir::adapt_parts {
 namespace {
 
-constexpr double kTie = 1e-6;    // as TIE in fgsbir_edge/ranking.py
-constexpr Index kBlock = 64;     // photos that are moved at a time, so that they stay in the cache
+constexpr double kTie = 1e-6;  // as TIE in fgsbir_edge/ranking.py
+constexpr Index kBlock = 64;   // photos that are moved at a time, so that they stay in the cache
 
 template <typename Real>
 void normalise_row(Real* row, Index width) {
     Real scale;
-    kernels<Real>().inverse_norms(row, width, 1, width, &scale);
+    row_loops<Real>().inverse_norms(row, width, 1, width, &scale);
     for (Index d = 0; d < width; ++d) row[d] *= scale;
 }
 
@@ -39,7 +39,7 @@ Shift<Real> by_columns(const Prepared<Real>& support, const Real* coefficients, 
 template <typename Real>
 Ranks rank_query(const AdaptBatch<Real>& batch, Index task, const Prepared<Real>& support, const Real* coefficients,
                  const Real* norms, Scratch& scratch) {
-    const AdaptKernels<Real>& k = kernels<Real>();
+    const RowKernels<Real>& k = row_loops<Real>();
     const Index s = batch.tasks.support[task], pool = batch.pools.pool_of[s], query = batch.tasks.query[task];
     const Index first = batch.pools.row_offsets[pool], photos = batch.pools.row_offsets[pool + 1] - first;
     const Index width = support.width, ld = support.ld_width;
@@ -67,8 +67,8 @@ Ranks rank_query(const AdaptBatch<Real>& batch, Index task, const Prepared<Real>
         Real *moved = scratch.take<Real>(kBlock * ld), *scale = scratch.take<Real>(kBlock), *unused = scratch.take<Real>(kBlock);
         for (Index i = 0; i < photos; i += kBlock) {
             const Index count = std::min(kBlock, photos - i);
-            k.combine({cross + i * support.items, support.items, 1, shift.coefficients, ld, rows + i * width, width, moved, ld, count,
-                       shift.depth, width, Real{1}});
+            products<Real>().combine({cross + i * support.items, support.items, 1, shift.coefficients, ld, rows + i * width,
+                                      width, moved, ld, count, shift.depth, width, Real{1}});
             k.inverse_norms(moved, ld, count, width, scale);
             k.project(moved, ld, count, width, scale, adapted, adapted, after + i, unused);
         }
@@ -80,6 +80,7 @@ Ranks rank_query(const AdaptBatch<Real>& batch, Index task, const Prepared<Real>
 }
 
 template Ranks rank_query<float>(const AdaptBatch<float>&, Index, const Prepared<float>&, const float*, const float*, Scratch&);
-template Ranks rank_query<double>(const AdaptBatch<double>&, Index, const Prepared<double>&, const double*, const double*, Scratch&);
+template Ranks rank_query<double>(const AdaptBatch<double>&, Index, const Prepared<double>&, const double*, const double*,
+                                  Scratch&);
 
 }  // namespace fgsbir::adapt_parts

@@ -32,7 +32,7 @@ class SpanLoop {
 
     void run() {
         const AdaptRule& rule = task_.rule;
-        const AdaptKernels<Real>& k = kernels<Real>();
+        const RowKernels<Real>& k = row_loops<Real>();
         k.normalise(s_.outputs, z_, s_.items, ld_, state_.inverse, state_.square);
         for (Index step = 0;; ++step) {
             if (step > 0) k.normalise(u_, z_, s_.moving, ld_, state_.inverse, state_.square);
@@ -45,8 +45,10 @@ class SpanLoop {
             fill_q();
             gradient();
             const Real rate = static_cast<Real>(rule.step_sizes[step]);
-            k.descend(gradient_, z_, state_.diagonal, state_.inverse, s_.moving, ld_, static_cast<Real>(rule.momentum), rate, v_, a_);
-            k.combine({s_.moving_gram, s_.ld_moving_gram, 1, v_, ld_, u_, ld_, u_, ld_, s_.moving, s_.moving, ld_, -rate});
+            k.descend(gradient_, z_, state_.diagonal, state_.inverse, s_.moving, ld_, static_cast<Real>(rule.momentum), rate, v_,
+                      a_);
+            products<Real>().combine(
+                {s_.moving_gram, s_.ld_moving_gram, 1, v_, ld_, u_, ld_, u_, ld_, s_.moving, s_.moving, ld_, -rate});
         }
     }
 
@@ -69,21 +71,21 @@ class SpanLoop {
     void gradient() {
         const Index moving_begin = std::min(begin_, s_.moving), moving_end = std::min(end_, s_.moving);
         from_anchors(0, moving_begin);
-        kernels<Real>().combine({q_ + (moving_begin - begin_) * s_.items, s_.items, 1, z_, ld_, nullptr, 0,
-                                 gradient_ + moving_begin * ld_, ld_, moving_end - moving_begin, s_.items, ld_, Real{1}});
+        products<Real>().combine({q_ + (moving_begin - begin_) * s_.items, s_.items, 1, z_, ld_, nullptr, 0,
+                                  gradient_ + moving_begin * ld_, ld_, moving_end - moving_begin, s_.items, ld_, Real{1}});
         from_anchors(moving_end, s_.moving);
     }
 
     void from_anchors(Index first, Index last) {
-        kernels<Real>().combine({q_ + first, 1, s_.items, z_ + begin_ * ld_, ld_, nullptr, 0, gradient_ + first * ld_, ld_, last - first,
-                                 end_ - begin_, ld_, Real{1}});
+        products<Real>().combine({q_ + first, 1, s_.items, z_ + begin_ * ld_, ld_, nullptr, 0, gradient_ + first * ld_, ld_,
+                                  last - first, end_ - begin_, ld_, Real{1}});
     }
 
     const TaskView<Real>& task_;
     Scratch& scratch_;
     const Prepared<Real>& s_;
     TripletState state_;
-    Index ld_, begin_, end_;            // anchors are positions begin .. end - 1
+    Index ld_, begin_, end_;              // anchors are positions begin .. end - 1
     Real *u_, *z_, *gradient_, *v_, *a_;  // [moving, ld], z_ [m, ld]
     Real* q_;
 };

@@ -11,8 +11,8 @@
 namespace fgsbir::detail {
 namespace {
 
-// One job at a time. It offers `openings` calls; a thread that wakes takes one, and the caller withdraws those that nobody took in
-// time, so that it never waits for a thread that has not even woken up.
+// One job at a time. It offers `openings` calls; a thread that wakes takes one, and the caller withdraws those that nobody took
+// in time, so that it never waits for a thread that has not even woken up.
 class Pool {
   public:
     // The pool that a fork left behind stays reachable: its threads are gone and its lock is held, so it can only be kept.
@@ -60,10 +60,10 @@ class Pool {
 
     std::mutex mutex_;
     std::condition_variable work_, done_;
-    int threads_ = 0;   // alive, asleep or at work
-    bool busy_ = false; // a caller has the pool
-    int openings_ = 0;  // calls of the present job that nobody began yet
-    int running_ = 0;   // calls that threads of the pool are in
+    int threads_ = 0;    // alive, asleep or at work
+    bool busy_ = false;  // a caller has the pool
+    int openings_ = 0;   // calls of the present job that nobody began yet
+    int running_ = 0;    // calls that threads of the pool are in
     void (*call_)(void*) = nullptr;
     void* context_ = nullptr;
     const Pool* before_;

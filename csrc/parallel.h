@@ -30,18 +30,18 @@ class ItemQueue {
 
 namespace detail {
 
-// Calls call(context) in the calling thread and meanwhile in up to `helpers` threads of the process's pool, and returns when every
-// call that began has ended. The pool grows to `helpers` threads and keeps them, asleep. While another caller has the pool, or inside
-// a call that runs on it, the calling thread works alone. After fork() the child begins with an empty pool. call must not throw.
-// Throws std::system_error, before any call, where the system refuses to start a thread.
+// Calls call(context) in the calling thread and meanwhile in up to `helpers` threads of the process's pool, and returns when
+// every call that began has ended. The pool grows to `helpers` threads and keeps them, asleep. While another caller has the pool,
+// or inside a call that runs on it, the calling thread works alone. After fork() the child begins with an empty pool. call must
+// not throw. Throws std::system_error, before any call, where the system refuses to start a thread.
 void run_on_pool(int helpers, void (*call)(void*), void* context);
 
 }  // namespace detail
 
-// Calls worker(ItemQueue&) once in each of at most min(threads, count) threads, the calling one included, and waits for all of them.
-// A worker keeps its scratch memory between the items it takes, and must take items until there are none: how many workers take
-// part depends on which threads are free. The first exception stops the others early and is rethrown here; what the items wrote until
-// then stays. A thread that the system refuses to start is an exception too.
+// Calls worker(ItemQueue&) once in each of at most min(threads, count) threads, the calling one included, and waits for all of
+// them. A worker keeps its scratch memory between the items it takes, and must take items until there are none: how many workers
+// take part depends on which threads are free. The first exception stops the others early and is rethrown here; what the items
+// wrote until then stays. A thread that the system refuses to start is an exception too.
 template <typename Worker>
 void run_workers(std::int64_t count, int threads, Worker&& worker) {
     ItemQueue queue(count);

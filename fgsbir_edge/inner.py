@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from fgsbir_edge.arrays import Float32
 from fgsbir_edge.errors import NativeMissingError
-from fgsbir_edge.head import Head, Negatives, Side
+from fgsbir_edge.head import Adapter, Head, Negatives, Side
 
 SQUARED_DISTANCE_FLOOR = 1e-12  # as in the native core: the distance of a point to itself has a finite gradient
 
@@ -194,6 +194,19 @@ def solve_episodes(
         fold_seconds = float(seconds[task + 1 : last].sum()) + (pool_seconds / count if folds else 0.0)
         found.append(Found(solution, features[begin + rows], folds, float(seconds[task]) + shared, fold_seconds))
     return found
+
+
+def formed(head: Head, adapter: Adapter, *, threads: int = 1) -> Head:
+    """The head with an adapter written into it: W' = W + A·X, b' = b + A·1, all else as it was.
+
+    Its embeddings are those of ``adapter.embed`` but for rounding. An adapter is applied without this; it serves those who want
+    to hand on a head of one person. Raises AdapterMismatchError when the adapter was made for another head.
+    """
+    adapter.check(head)
+    weight, bias = np.empty_like(head.weight), np.empty_like(head.bias)
+    coefficients = np.ascontiguousarray(adapter.coefficients.T)
+    native().form_head(head.weight, head.bias, coefficients, adapter.support, weight, bias, threads)
+    return replace(head, weight=weight, bias=bias)
 
 
 def moving_rows(photo_of: Sequence[int], items: int, recipe: Recipe) -> NDArray[np.intp]:

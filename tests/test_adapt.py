@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fgsbir_edge import _native
 from fgsbir_edge._reference.adapt import adapt as full_descent
 from fgsbir_edge.adapt import AdaptOptions, adapt
-from fgsbir_edge.errors import NativeMissingError, NonFiniteError, NoPairsError, ShapeError
-from fgsbir_edge.head import Head
-from fgsbir_edge.inner import Support
+from fgsbir_edge.errors import AdapterMismatchError, NativeMissingError, NonFiniteError, NoPairsError, ShapeError
+from fgsbir_edge.head import Adapter, Head
+from fgsbir_edge.inner import Support, formed
 from fgsbir_edge.margin import MarginNet
 from tests.toy import FEATURES, toy_head
 
@@ -55,6 +56,46 @@ def test_adapter_is_gradient_descent_on_the_full_head(side: str, negatives: str,
     np.testing.assert_allclose(head.bias + adapter.coefficients.sum(axis=1), bias, atol=1e-5)
     np.testing.assert_allclose(result.losses, losses, atol=1e-6)
     assert adapter.rank == (4 if side == "sketch" else 8 if negatives == "support" else 11)
+
+
+@pytest.mark.parametrize("side", ["sketch", "both"])
+def test_head_written_out_embeds_as_the_adapter_does(side: str) -> None:
+    head = toy_head(step_sizes=[2.0, 1.0])
+    sketches, photos, gallery = task()
+    adapter = adapt(head, sketches, photos, options=AdaptOptions(side=side, guard=False)).adapter  # type: ignore[arg-type]
+    changed = formed(head, adapter)
+    np.testing.assert_allclose(changed.embed(gallery), adapter.embed(head, gallery, "sketch"), atol=2e-6)
+    assert np.abs(changed.embed(gallery) - head.embed(gallery)).max() > 0.01
+    assert (changed.side, changed.margin, changed.sharpness) == (head.side, head.margin, head.sharpness)
+    same = formed(head, Adapter.identity(head))
+    np.testing.assert_array_equal(same.weight, head.weight)
+    with pytest.raises(AdapterMismatchError):
+        formed(toy_head(seed=1), adapter)
+
+
+def test_features_to_a_written_head_in_one_call() -> None:
+    """adapt_features with arrays for W' and b' is adapt, then formed."""
+    head = toy_head()
+    sketches, photos, _ = task()
+    for side in ("sketch", "both"):
+        options = AdaptOptions(side=side, guard=False)  # type: ignore[arg-type]
+        weight, bias = np.empty_like(head.weight), np.empty_like(head.bias)
+        nothing = np.empty((0, FEATURES), np.float32)
+        settings = options.recipe(head).settings(head)
+        _native.adapt_features(
+            head.weight, head.bias, [(sketches, photos, nothing)], None, *settings, new_weight=weight, new_bias=bias
+        )
+        expected = formed(head, adapt(head, sketches, photos, options=options).adapter)
+        np.testing.assert_array_equal(weight, expected.weight)
+        np.testing.assert_array_equal(bias, expected.bias)
+        with pytest.raises(ValueError, match="one episode, but there are 2"):
+            _native.adapt_features(
+                head.weight, head.bias, [(sketches, photos, nothing)] * 2, None, *settings, new_weight=weight, new_bias=bias
+            )
+        with pytest.raises(ValueError, match=r"new_weight .* as weight"):
+            _native.adapt_features(
+                head.weight, head.bias, [(sketches, photos, nothing)], None, *settings, new_weight=weight[1:], new_bias=bias
+            )
 
 
 def test_shared_photos_count_once_and_are_no_negatives_of_their_own_sketches() -> None:

@@ -158,6 +158,18 @@ def test_steep_softplus_is_the_hinge():
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("form", ["gram", "span"])
+def test_nothing_moves_when_nothing_may(form):
+    case = task(steps=3)
+    outputs, gram = case.features @ case.weight.T, case.features @ case.features.T + 1
+    still = np.zeros(len(case.moves), np.uint8)
+    coefficients, moved, losses = _native.adapt(outputs, gram, case.triplets, still, case.step_sizes, MARGIN, SMOOTH, 0.5, form)
+    assert not coefficients.any()
+    np.testing.assert_array_equal(moved, outputs)
+    assert losses[0] > 0
+    assert (losses == losses[0]).all()
+
+
 def test_coinciding_items_and_zero_outputs_stay_finite():
     case = task(pairs=2, steps=3)
     same = Task(**{**vars(case), "features": np.tile(case.features[:1], (4, 1))})

@@ -30,8 +30,8 @@ struct Case {
     void run() {
         losses.assign(steps.size() + 1, -1.0);
         fgsbir::adapt<Real>({outputs.data(), gram.data(), triplets.data(), moves.data(), steps.data(), 3, 2,
-                             static_cast<std::int64_t>(triplets.size() / 3), static_cast<std::int64_t>(steps.size()), margin, sharpness,
-                             momentum, form},
+                             static_cast<std::int64_t>(triplets.size() / 3), static_cast<std::int64_t>(steps.size()), margin,
+                             sharpness, momentum, form},
                             coefficients.data(), moved.data(), losses.data());
     }
 };
@@ -201,7 +201,8 @@ void head_products() {
             const std::vector<float> weight = noises(at(width * features), 1), bias = noises(at(width), 2);
             const std::vector<float> rows = noises(at(count * features), 3), coefficients = noises(at(count * width), 4);
             const fgsbir::AdaptHead<float> head{weight.data(), bias.data(), width, features};
-            std::vector<float> outputs(at(count * width)), gram(at(count * count)), cross(at(width * count)), new_weight(weight), new_bias(bias);
+            std::vector<float> outputs(at(count * width)), gram(at(count * count)), cross(at(width * count)), new_weight(weight),
+                new_bias(bias);
             for (const int threads : {1, 3}) {
                 fgsbir::head_outputs(head, rows.data(), count, outputs.data(), threads);
                 fgsbir::gram_products(rows.data(), count, rows.data(), count, features, gram.data(), threads);
@@ -220,7 +221,8 @@ void head_products() {
                         CHECK(near(product + static_cast<double>(bias[at(d)]), outputs[at(i * width + d)]));
                         CHECK(near(product + 1.0, cross[at(d * count + i)]));
                     }
-                    for (std::int64_t j = 0; j < count; ++j) CHECK(near(dot(row, rows.data() + j * features) + 1.0, gram[at(i * count + j)]));
+                    for (std::int64_t j = 0; j < count; ++j)
+                        CHECK(near(dot(row, rows.data() + j * features) + 1.0, gram[at(i * count + j)]));
                 }
                 for (std::int64_t d = 0; d < width; ++d) {
                     double shift = static_cast<double>(bias[at(d)]);
@@ -229,7 +231,8 @@ void head_products() {
                     for (std::int64_t c = 0; c < features; ++c) {
                         double sum = static_cast<double>(weight[at(d * features + c)]);
                         for (std::int64_t i = 0; i < count; ++i) {
-                            sum += static_cast<double>(coefficients[at(i * width + d)]) * static_cast<double>(rows[at(i * features + c)]);
+                            sum += static_cast<double>(coefficients[at(i * width + d)]) *
+                                   static_cast<double>(rows[at(i * features + c)]);
                         }
                         CHECK(near(sum, new_weight[at(d * features + c)]));
                     }
@@ -242,7 +245,8 @@ void head_products() {
 // Persons from features, with folds: any number of threads gives the same bits, and the same as each person alone.
 struct Crowd {
     static constexpr std::int64_t features = 21, width = 18, photos = 31;
-    std::vector<float> weight = noises(static_cast<std::size_t>(width * features), 5), bias = noises(static_cast<std::size_t>(width), 6);
+    std::vector<float> weight = noises(static_cast<std::size_t>(width * features), 5),
+                       bias = noises(static_cast<std::size_t>(width), 6);
     std::vector<float> sketches = noises(static_cast<std::size_t>(40 * features), 7);
     std::vector<float> gallery = noises(static_cast<std::size_t>(photos * features), 8);
     fgsbir::AdaptHead<float> head{weight.data(), bias.data(), width, features};
@@ -255,7 +259,8 @@ struct Crowd {
     };
 
     fgsbir::AdaptEpisode<float> episode(std::int64_t person) const {
-        return {sketches.data() + 5 * person * features, gallery.data() + person * features, gallery.data() + 20 * features, 2 + person, 3};
+        return {sketches.data() + 5 * person * features, gallery.data() + person * features, gallery.data() + 20 * features,
+                2 + person, 3};
     }
 
     Result run(std::int64_t first, std::int64_t count, bool both, bool use_gallery, int threads) const {
@@ -265,23 +270,32 @@ struct Crowd {
         const std::size_t all = layout.rows.size();
         std::vector<float> rows(all * features), outputs(all * width), gram(static_cast<std::size_t>(layout.gram_size));
         fgsbir::fill_supports(head, layout, rows.data(), outputs.data(), gram.data(), threads);
-        fgsbir::AdaptPeople people{layout.row_offsets.data(), layout.pair_offsets.data(), layout.photo_of.data(), nullptr, count, 1,
-                                   fgsbir::AdaptNegatives::gallery, both, 0.4};
+        fgsbir::AdaptPeople people{layout.row_offsets.data(),
+                                   layout.pair_offsets.data(),
+                                   layout.photo_of.data(),
+                                   nullptr,
+                                   count,
+                                   1,
+                                   fgsbir::AdaptNegatives::gallery,
+                                   both,
+                                   0.4};
         const auto pool = fgsbir::gather_candidates(head, people, rows.data(), outputs.data(), gram.data(),
                                                     use_gallery ? gallery.data() : nullptr, use_gallery ? photos : 0, threads);
         people.truth = pool.truth.data();
         const auto plan = fgsbir::plan_people(people);
         fgsbir::AdaptBatch<float> batch{};
-        batch.supports = {outputs.data(), gram.data(), plan.moves.data(), people.row_offsets, plan.gram_offsets.data(), count, width};
+        batch.supports = {outputs.data(), gram.data(), plan.moves.data(), people.row_offsets, plan.gram_offsets.data(),
+                          count,          width};
         batch.pools = pool.pools();
         batch.tasks = plan.tasks();
         batch.rule = {steps.data(), 3, 0.25, 10.0, AdaptForm::automatic};
         const std::size_t tasks = static_cast<std::size_t>(batch.tasks.count);
         Result result{std::vector<float>(all * width), std::vector<double>(4 * tasks), std::vector<std::int32_t>(tasks),
                       std::vector<std::int32_t>(tasks)};
-        fgsbir::adapt<float>(batch, {result.coefficients.data(), nullptr, result.losses.data(), nullptr, result.base.data(),
-                                     result.adapted.data()},
-                             threads);
+        fgsbir::adapt<float>(
+            batch,
+            {result.coefficients.data(), nullptr, result.losses.data(), nullptr, result.base.data(), result.adapted.data()},
+            threads);
         return result;
     }
 };
@@ -300,7 +314,8 @@ void crowds() {
                 alone.losses.insert(alone.losses.end(), one.losses.begin(), one.losses.end());
                 alone.adapted.insert(alone.adapted.end(), one.adapted.begin(), one.adapted.end());
             }
-            CHECK(together.coefficients == alone.coefficients && together.losses == alone.losses && together.adapted == alone.adapted);
+            CHECK(together.coefficients == alone.coefficients && together.losses == alone.losses &&
+                  together.adapted == alone.adapted);
             CHECK(together.base != together.adapted);
             const auto [low, high] = std::minmax_element(together.adapted.begin(), together.adapted.end());
             CHECK(*low == 0 && *high > 1 && *high <= Crowd::photos);  // 0: tasks without a query
