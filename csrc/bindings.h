@@ -36,6 +36,7 @@ const T* input(const char* name, const py::array& array, py::ssize_t ndim, const
 void define_rasterize(py::module_& module);
 void define_device(py::module_& module);
 #ifdef FGSBIR_HAS_CUDA
+void define_adapt_cuda(py::module_& module);
 void define_rasterize_cuda(py::module_& module);
 #endif
 void define_adapt(py::module_& module);
