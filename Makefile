@@ -60,7 +60,7 @@ cuda: $(VENV)/.development
 	FGSBIR_CUDA=ON $(CUDA_PYTHON) -m pip --disable-pip-version-check install --quiet --no-deps \
 	  --config-settings=build-dir=build/cuda/{wheel_tag} -e .
 	$(CUDA_PYTHON) -c 'from fgsbir_edge import _native; info = _native.build_info(); print(info); assert info["cuda"]'
-	OMP_NUM_THREADS=1 $(CUDA_PYTHON) -m pytest tests/test_device.py tests/test_raster.py tests/gpu
+	OMP_NUM_THREADS=1 $(CUDA_PYTHON) -m pytest tests/test_device.py tests/test_adapt_cuda.py tests/test_raster.py tests/gpu
 
 gpu: cuda
 	$(BIN)/cmake -S . -B build/gpu -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DCMAKE_BUILD_TYPE=Release \
@@ -74,6 +74,7 @@ gpu: cuda
 	  else echo "skipped: $$tool of $$test: compute-sanitizer is not on PATH; it comes with the CUDA toolkit"; fi; \
 	done; done
 	$(CUDA_PYTHON) -m benchmarks.raster_cuda || [ $$? = 3 ]
+	$(CUDA_PYTHON) -m benchmarks.adapt_cuda || [ $$? = 3 ]
 endif
 
 # The tests for a GPU, from Python through the bindings to the kernels, on the CPU emulator: minutes of work for a few sketches.

@@ -60,6 +60,6 @@ def sample(function: Callable[[], object], *, repeats: int, warmup: int = 5) -> 
 
 
 def write(path: Path, figures: dict[str, Any]) -> None:
-    """Write figures and machine as JSON that a later run can be compared with."""
+    """Write figures and machine as JSON that a later run can be compared with; figures may know more of the machine."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**figures, "machine": machine()}, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({**figures, "machine": machine() | figures.get("machine", {})}, indent=2) + "\n", encoding="utf-8")
