@@ -67,6 +67,8 @@ def write_official(part: OfficialSet, target: Path, facts: dict[str, object], *,
                 writer.drawing(pair.sketch, source)
             writer.pair(pair)
             pairs += 1
+        if lost := sum(pair.photo not in photos for pair in part.pairs):
+            left_out.append(f"{lost} sketches of these photos")
         if not pairs:
             raise PairsFormatError(
                 f"{part.root}: no sketch left to import ({len(left_out)} left out); check the split and options"

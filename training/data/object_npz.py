@@ -7,6 +7,7 @@ numbers. Nothing else that a pickle can ask for is answered.
 from __future__ import annotations
 
 import io
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgsbir_edge.errors import SketchFormatError, SketchTooLargeError
-from fgsbir_edge.formats import _unpickle
+from fgsbir_edge.formats import _arrays, _unpickle
 from fgsbir_edge.formats._files import located
 from fgsbir_edge.reading import open_binary
 
@@ -73,20 +74,21 @@ def read_object_npz(path: str | Path) -> dict[str, list[Array]]:
                 entries = archive.infolist()
                 if sum(entry.file_size for entry in entries) > MAX_UNPACKED:
                     raise SketchTooLargeError(f"unpacks to more than {MAX_UNPACKED} bytes: split the file")
-                # read(n) stops at the size that was added up; read() would go on
-                parts = {entry.filename.removesuffix(".npy"): archive.open(entry).read(entry.file_size) for entry in entries}
+                parts = {entry.filename.removesuffix(".npy"): _arrays._unpacked(archive, entry) for entry in entries}
         except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
             raise SketchFormatError("not a .npz file, or truncated: download it again") from error
-        return {name: _arrays(data, name) for name, data in parts.items()}
+        return {name: _members(data, name) for name, data in parts.items()}
 
 
-def _arrays(data: bytes, name: str) -> list[Array]:
+def _members(data: bytes, name: str) -> list[Array]:
     with located(name):
         stream = io.BytesIO(data)
         try:
             version = np.lib.format.read_magic(stream)
             read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read_header(stream)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the files were written under Python 2, which NumPy remarks upon
+                shape, _, dtype = read_header(stream)
         except (ValueError, TypeError, SyntaxError, RecursionError) as error:
             raise SketchFormatError("not a .npy array, or damaged: download the file again") from error
         if dtype.kind != "O" or len(shape) != 1:
@@ -102,7 +104,7 @@ def _arrays(data: bytes, name: str) -> list[Array]:
         items = rows.items if isinstance(rows, _Rows) else None
         if items is None or len(items) != shape[0]:
             raise SketchFormatError(f"does not hold the {shape[0]} arrays that it announces: download the file again")
-        values = [item.value if isinstance(item, _Rows) else None for item in items]
+        values = [item.value if isinstance(item, _unpickle.PlainArray) else None for item in items]
         if not all(value is not None for value in values):
             raise SketchFormatError("holds something other than arrays of numbers: it is no Sketch-RNN file")
         return [value for value in values if value is not None]

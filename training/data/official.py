@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fgsbir_edge.errors import PairsFormatError, UnreadableImageError
+from fgsbir_edge.errors import PairsFormatError, SketchFormatError, UnreadableImageError
 from fgsbir_edge.formats import read_sketch
 from fgsbir_edge.formats.drawing import Drawing
 from fgsbir_edge.reading import open_binary, readable
@@ -91,6 +91,15 @@ def files_by_stem(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dic
             raise PairsFormatError(f"{folder}: {found[path.stem].name} and {path.name} have one name: keep one of them")
         found[path.stem] = path
     return found
+
+
+def some_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
+    """files_by_stem of a folder that must have some. Raises SketchFormatError naming what is there instead."""
+    wanted = sorted(suffixes)
+    if found := files_by_stem(folder, wanted):
+        return found
+    others = sorted({path.suffix or "no suffix" for path in folder.iterdir() if path.is_file()})
+    raise SketchFormatError(f"{folder}: no file of {', '.join(wanted)}, only {', '.join(others) or 'nothing'}: convert the files")
 
 
 def without_photo(keys: list[str], where: Path) -> PairsFormatError:

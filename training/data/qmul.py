@@ -19,7 +19,16 @@ from fgsbir_edge.formats.qmul import read_qmul
 from fgsbir_edge.pairs import Pair
 from fgsbir_edge.sketch import Sketch
 from training.data.folder import IMAGE_SUFFIXES
-from training.data.official import SKETCH_SUFFIXES, OfficialSet, files_by_stem, first_folder, read_lines, unchanged, without_photo
+from training.data.official import (
+    SKETCH_SUFFIXES,
+    OfficialSet,
+    files_by_stem,
+    first_folder,
+    read_lines,
+    some_files,
+    unchanged,
+    without_photo,
+)
 
 SPLITS = ("train", "test")
 _KEY = re.compile(r"/?(train|test)/([^/]+)_([^_/]+)")
@@ -59,6 +68,8 @@ def read_qmul_v2(source: str | Path, photos: str | Path | None = None, category:
 
 def _coordinate_file(root: Path) -> Path | None:
     if root.is_file():
+        if not _is_coordinates(root):
+            raise SketchFormatError(f"{root}: expected a coordinate file (*_Coordinate, .pkl, .pickle) or a folder")
         return root
     found = [path for path in sorted(root.glob("*")) if path.is_file() and _is_coordinates(path)] if root.is_dir() else []
     if len(found) > 1:
@@ -88,7 +99,7 @@ def _photo_folder(root: Path, given: str | Path | None) -> Path:
 def _from_coordinates(path: Path, photos: str | Path | None, category: str | None) -> dict[str, OfficialSet]:
     sketches = read_qmul(path)
     folder = _photo_folder(path.parent, photos)
-    files = files_by_stem(folder)
+    files = some_files(folder)
     named: dict[str, dict[str, tuple[str, Sketch]]] = {split: {} for split in SPLITS}
     for key in sorted(sketches):
         match = _KEY.fullmatch(key)
@@ -114,9 +125,9 @@ def _from_coordinates(path: Path, photos: str | Path | None, category: str | Non
 
 
 def _from_folders(root: Path, split: str, category: str | None) -> OfficialSet:
-    sketches = files_by_stem(first_folder([root / f"{split}A"], "folder of sketches"), SKETCH_SUFFIXES)
+    sketches = some_files(first_folder([root / f"{split}A"], "folder of sketches"), SKETCH_SUFFIXES)
     folder = first_folder([root / f"{split}B"], "folder of photos")
-    return _matched(root, sketches, files_by_stem(folder), folder, category)
+    return _matched(root, sketches, some_files(folder), folder, category)
 
 
 def _from_lists(root: Path, split: str, photos: str | Path | None, category: str | None) -> OfficialSet:
@@ -124,7 +135,7 @@ def _from_lists(root: Path, split: str, photos: str | Path | None, category: str
     sketch_folder = first_folder(
         [root / "sketch", *(path for path in sorted(root.glob("*_sketch*")) if path.is_dir())], "sketch folder"
     )
-    photo_files, sketch_files = files_by_stem(photo_folder), _vectors_first(sketch_folder)
+    photo_files, sketch_files = some_files(photo_folder), _vectors_first(sketch_folder)
     listed = {
         kind: _listed(root / f"{kind}_{split}.txt", files, folder)
         for kind, files, folder in (("photo", photo_files, photo_folder), ("sketch", sketch_files, sketch_folder))
@@ -134,7 +145,7 @@ def _from_lists(root: Path, split: str, photos: str | Path | None, category: str
 
 def _vectors_first(folder: Path) -> dict[str, Path]:
     """Sketches by name; where a name has both, the SVG counts: the PNG was made from it."""
-    return files_by_stem(folder, {".png"}) | files_by_stem(folder, {".svg"})
+    return files_by_stem(folder, {".png"}) | files_by_stem(folder, {".svg"}) or some_files(folder, SKETCH_SUFFIXES)
 
 
 def _listed(path: Path, files: dict[str, Path], folder: Path) -> dict[str, Path]:
