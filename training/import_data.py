@@ -79,7 +79,7 @@ def write_official(part: OfficialSet, target: Path, facts: dict[str, object], *,
 
 
 def write_quickdraw(part: QuickDrawSet, target: Path, facts: dict[str, object]) -> dict[str, object]:
-    """Drawings with their own pictures, black on white, as photos (METHODS B.2). Raises PairsFormatError, OutputError."""
+    """Drawings with their own pictures, black on white, as photos. Raises PairsFormatError, OutputError."""
     from PIL import Image
 
     if not part.sketches:

@@ -6,7 +6,7 @@ Coordinates (the authors' files, METHODS A.3)          SVG download             
                                                            SOURCE/photo_train.txt, ...test     SOURCE/testA, testB
                                                            SOURCE/sketch_train.txt, ...test
 
-Who drew what is not published: k numbers the sketches of a photo and is no person (METHODS C.7).
+Who drew what is not published: k numbers the sketches of a photo and is no person.
 """
 
 from __future__ import annotations

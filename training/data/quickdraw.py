@@ -3,7 +3,7 @@
     shoe.ndjson            one drawing a line; no official split: a thirtieth each goes to valid and test, by the drawing's number
     sketchrnn_shoe.npz     stroke-3 in train, valid and test: 70,000, 2,500 and 2,500 drawings, the split that is used
 
-There are no photos: a drawing's picture is the drawing itself, rasterised (METHODS B.2). Who drew is not published.
+There are no photos: a drawing's picture is the drawing itself, rasterised, black on white. Who drew is not published.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class QuickDrawOptions:
 
     Args:
         limit: at most so many of each split of a file, the first ones; None: all.
-        min_points: shorter drawings are left out; the papers' pre-training takes more than 10 points (METHODS B.2).
+        min_points: shorter drawings are left out; the papers' pre-training takes more than 10 points.
         recognized: leave out the drawings that the game did not recognise (ndjson alone says so).
         skip_bad: pass over lines and rows that cannot be read, and name them in `notes`, instead of raising.
     """

@@ -6,7 +6,7 @@
     info-06-04/info/ or info/                    testset.txt, invalid-*.txt, stats.csv: each is used where it is there
 
 The drawing canvas of an SVG has 640 x 480 units; photos were stretched to 256 x 256, and so are these sketches, by 256/640 and
-256/480 (METHODS C.6). That is exact for 4:3 photos; what the makers did for others is not published in numbers.
+256/480. That is exact for 4:3 photos; what the makers did for others is not published in numbers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from training.data.official import OfficialSet, files_by_stem, first_folder, rea
 
 WIDTH, HEIGHT = 640.0, 480.0  # units of the drawing canvas
 PLAIN = "tx_000000000000"  # whole photos, stretched to 256 x 256; the other renderings crop to the object
-UNSEEN = frozenset(  # the 21 categories of the usual zero-shot split; the other 104 train (METHODS C.6)
+UNSEEN = frozenset(  # the 21 categories of the usual zero-shot split; the other 104 train
     (
         *("bat", "cabin", "cow", "dolphin", "door", "giraffe", "helicopter", "mouse", "pear", "raccoon", "rhinoceros", "saw"),
         *("scissors", "seagull", "skyscraper", "songbird", "sword", "tree", "wheelchair", "windmill", "window"),
