@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from training.models.encoder import EmbeddingHead, Encoder, EncoderConfig
+from training.models.encoder import EmbeddingHead, Encoder, EncoderConfig, build_encoder, build_head
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
@@ -34,14 +33,14 @@ def read_meta(path: Path) -> dict[str, Any]:
 def save_model(path: Path, encoder: Encoder, head: EmbeddingHead, meta: dict[str, Any]) -> None:
     tensors = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
     tensors |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
-    save_tensors(path, tensors, {**meta, "config": asdict(encoder.config)})
+    save_tensors(path, tensors, {**meta, "config": encoder.config.to_json()})
 
 
 def load_model(path: Path) -> tuple[Encoder, EmbeddingHead, dict[str, Any]]:
     """Encoder and head in evaluation mode, and the metadata they were saved with."""
     meta, tensors = read_meta(path), load_file(path)
-    config = EncoderConfig(**{**meta["config"], "grids": tuple(meta["config"]["grids"])})
-    encoder, head = Encoder(config), EmbeddingHead(config.features, config.embedding)
+    config = EncoderConfig.from_json(meta["config"])
+    encoder, head = build_encoder(config), build_head(config)
     _load(encoder, tensors, "encoder.")
     _load(head, tensors, "head.")
     return encoder.eval(), head.eval(), meta

@@ -30,6 +30,7 @@ from training.data.splits import CHAIRV2_VALIDATION_PHOTOS, select, split_catego
 from training.evaluation import folder_accuracy
 from training.losses import symmetric_info_nce
 from training.models.encoder import EmbeddingHead, Encoder, EncoderConfig, initialise_by_pca
+from training.models.weights import load_weights
 
 log = logging.getLogger("training.supervised")
 
@@ -137,7 +138,7 @@ def train(arguments: argparse.Namespace) -> int:
     encoder = Encoder(EncoderConfig(arguments.size, arguments.features, arguments.embedding, dropout=arguments.dropout))
     head = EmbeddingHead(arguments.features, arguments.embedding)
     if arguments.weights is not None:
-        encoder.backbone.load_folded(arguments.weights)
+        load_weights(encoder.backbone, arguments.weights)
     encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     initialise_by_pca(encoder, head, pooled_sample(encoder, domains, np.random.default_rng([arguments.seed, 0])))
     groups = [

@@ -1,1 +1,1 @@
-"""Networks: backbones, spatial attention, the encoder and the embedding head."""
+"""Networks: backbones, spatial attention, pooling, the encoder and the embedding head."""

@@ -1,20 +1,44 @@
 """MobileNetV2 with batch norm folded into its convolutions (Sandler et al., CVPR 2018, table 2).
 
-There are no running statistics, so the network trains as it infers and exports without a rewrite. Pretrained arrays are named
-after the original graph's nodes (``conv_<node>_weight``); in node order they are the 52 convolutions in the order used here.
+There are no running statistics, so the network trains as it infers and exports without a rewrite; norm "fresh" puts batch norms
+back. Loads the npz of folded convolutions, and torchvision's files, whose batch norms are folded on the way (norm "own") or kept
+(norm "fresh").
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from training.models.backbone import DEFAULTS, Backbone, BackboneInfo, BackboneOptions, Kind, Shape, Stage
+
 # expansion, output channels, blocks, stride of the first block
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-NUM_CONVOLUTIONS = 52
+MIDDLE = 5  # stages to stride 16; the others are `last`
+NORM_FIELDS = ("weight", "bias", "running_mean", "running_var")
+NORM_EPS = 1e-5  # of torchvision's batch norms
+
+INFO = BackboneInfo(
+    "mobilenetv2",
+    "Sandler et al., CVPR 2018",
+    stages=(
+        Stage("bottleneck1", 16, 2),
+        Stage("bottleneck2", 24, 4),
+        Stage("bottleneck3", 32, 8),
+        Stage("bottleneck4", 64, 16),
+        Stage("bottleneck5", 96, 16),
+        Stage("bottleneck6", 160, 32),
+        Stage("bottleneck7", 320, 32),
+        Stage("expansion", 1280, 32),
+    ),
+    default=("bottleneck5", "bottleneck7"),
+    grids=(5, 3),
+    weights=("npz", "torchvision"),
+    normalised=False,
+    published=3_504_872,
+)
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -39,49 +63,100 @@ class InvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
-class MobileNetV2(nn.Module):
-    """The backbone up to its last bottleneck; returns the maps at stride 16 (96 channels) and stride 32 (320 channels).
+class MobileNetV2(Backbone):
+    """The network up to its last bottleneck, tapped by default at stride 16 (96 channels) and stride 32 (320 channels).
 
-    The final 320 -> 1280 expansion is left out: it keeps no more space than the map before it and costs 0.4 M parameters.
+    The final 320 -> 1280 expansion is a stage that is built only if tapped: it keeps no more space than the map before it and
+    costs 0.4 M parameters.
     """
 
-    channels = (96, 320)
+    LEFT_OUT: dict[str, Shape] = {"classifier.1.weight": (1000, 1280), "classifier.1.bias": (1000,)}  # noqa: RUF012
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(_conv(3, 32, 3, 2), nn.ReLU6())
+    def __init__(self, options: BackboneOptions = DEFAULTS) -> None:
+        super().__init__(INFO, options)
+        self.stem = nn.Sequential(_conv(options.inputs, 32, 3, 2), nn.ReLU6())
         stages: list[nn.Module] = []
+        steps = [("stem", "")]
         inputs = 32
-        for expansion, outputs, count, stride in STAGES:
+        for number, (expansion, outputs, count, stride) in enumerate(STAGES):
             blocks = []
             for index in range(count):
                 blocks.append(InvertedResidual(inputs, outputs, stride if index == 0 else 1, expansion))
                 inputs = outputs
             stages.append(nn.Sequential(*blocks))
-        self.middle = nn.Sequential(*stages[:5])
-        self.last = nn.Sequential(*stages[5:])
+            path = f"middle.{number}" if number < MIDDLE else f"last.{number - MIDDLE}"
+            steps.append((path, f"bottleneck{number + 1}"))
+        self.middle = nn.Sequential(*stages[:MIDDLE])
+        self.last = nn.Sequential(*stages[MIDDLE:])
+        if self.taps[-1].name == "expansion":
+            self.expansion = nn.Sequential(_conv(inputs, 1280, 1), nn.ReLU6())
+            steps.append(("expansion", "expansion"))
+        self.finish(steps)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # [B,3,H,W] -> [B,96,H/16,W/16], [B,320,H/32,W/32]
-        middle = self.middle(self.stem(x))
-        return middle, self.last(middle)
+    def names(self, kind: Kind) -> dict[str, str]:
+        """npz: convolutions are numbered by graph node; every rectifier and every residual sum is a node too."""
+        if kind != "npz":
+            return super().names(kind)
+        found: dict[str, str] = {}
+        node = pending = 0
+        for path, module in self.named_modules():
+            if isinstance(module, InvertedResidual):
+                node, pending = node + pending, int(module.residual)  # the sum of the block before, then this one's
+            elif isinstance(module, nn.Conv2d):
+                found |= {f"{path}.{field}": f"conv_{node}_{field}" for field in ("weight", "bias")}
+                node += 1
+            elif isinstance(module, nn.ReLU6):
+                node += 1
+        return found
 
-    def load_folded(self, path: str | Path) -> None:
-        """Load pretrained arrays from an npz of folded convolutions; every shape is checked.
+    def left_out(self, kind: Kind) -> dict[str, Shape]:
+        return {"gemm_104_bias": (1000,)} if kind == "npz" else super().left_out(kind)
 
-        Raises:
-            ValueError: the file does not hold the 52 convolutions of MobileNetV2 1.0 in node order.
-        """
-        with np.load(path, allow_pickle=False) as arrays:
-            nodes = sorted(
-                int(name.split("_")[1]) for name in arrays.files if name.startswith("conv_") and name.endswith("_weight")
-            )
-            if len(nodes) != NUM_CONVOLUTIONS:
-                raise ValueError(f"{path}: {len(nodes)} convolutions, expected {NUM_CONVOLUTIONS} (MobileNetV2 1.0)")
-            convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
-            for module, node in zip(convolutions, nodes, strict=False):  # the 52nd is the final expansion, not used here
-                for name, parameter in (("weight", module.weight), ("bias", module.bias)):
-                    array = torch.from_numpy(arrays[f"conv_{node}_{name}"])
-                    if parameter is None or array.shape != parameter.shape:
-                        raise ValueError(f"{path}: conv_{node}_{name} is {tuple(array.shape)}, not MobileNetV2's shape")
-                    with torch.no_grad():
-                        parameter.copy_(array)
+    def layout(self, kind: Kind) -> dict[str, Shape]:
+        if kind != "torchvision":
+            return super().layout(kind)
+        shapes: dict[str, Shape] = {}
+        for path, (conv, norm) in self._torchvision_units().items():
+            weight = self.get_parameter(f"{path}.weight")
+            shapes[f"{conv}.weight"] = tuple(weight.shape)
+            shapes |= {f"{norm}.{field}": (len(weight),) for field in NORM_FIELDS}
+            shapes[f"{norm}.num_batches_tracked"] = ()
+        return shapes
+
+    def convert(self, kind: Kind, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """As in Backbone; torchvision's batch norms go into the fresh ones where there are any, else into the convolutions."""
+        if kind != "torchvision":
+            return super().convert(kind, arrays)
+        state: dict[str, Tensor] = {}
+        for path, (conv, norm) in self._torchvision_units().items():
+            weight = arrays[f"{conv}.weight"]
+            scale, shift, mean, variance = (arrays[f"{norm}.{field}"].double() for field in NORM_FIELDS)
+            if self.options.norm == "fresh":
+                state |= {f"{path}.weight": weight, f"{path}.bias": torch.zeros_like(mean)}
+                state |= {f"{path}.norm.{field}": arrays[f"{norm}.{field}"] for field in NORM_FIELDS}
+            else:
+                factor = scale / torch.sqrt(variance + NORM_EPS)
+                state[f"{path}.weight"] = weight.double() * factor.view(-1, 1, 1, 1)
+                state[f"{path}.bias"] = shift - mean * factor
+        return state
+
+    def _torchvision_units(self) -> dict[str, tuple[str, str]]:
+        """Path of a convolution here -> torchvision's names of it and of its batch norm."""
+        found: dict[str, tuple[str, str]] = {}
+        block, within = 0, 0
+        for path, module in self.named_modules():
+            if isinstance(module, InvertedResidual):
+                block, within = block + 1, 0
+                convolutions = sum(isinstance(layer, nn.Conv2d) for layer in module.layers)
+            elif isinstance(module, nn.Conv2d):
+                if ".layers." not in path:
+                    base = "features.0" if path.startswith("stem") else f"features.{block + 1}"
+                    found[path] = f"{base}.0", f"{base}.1"
+                else:
+                    base = f"features.{block}.conv"
+                    last = within == convolutions - 1  # the projection has no rectifier, hence no unit of its own
+                    found[path] = (
+                        (f"{base}.{within}", f"{base}.{within + 1}") if last else (f"{base}.{within}.0", f"{base}.{within}.1")
+                    )
+                    within += 1
+        return found

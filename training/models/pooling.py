@@ -1,0 +1,61 @@
+"""From maps to vectors: average, maximum or generalised mean over a coarse grid; one cell is global pooling."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GEM_FLOOR = 1e-6
+
+
+def windows(side: int, cells: int) -> tuple[int, int]:
+    """(kernel, stride) of `cells` equal, possibly overlapping windows over `side` pixels, nothing left over.
+
+    Plain pooling with a stride that divides exactly, so that every runtime computes the same thing. Raises ValueError when there
+    are fewer pixels than cells.
+    """
+    if side < cells:
+        raise ValueError(f"a map of {side}x{side} has no {cells}x{cells} cells; use a larger input or a coarser grid")
+    stride = side // cells
+    return side - (cells - 1) * stride, stride
+
+
+def grid_pool(x: Tensor, cells: int) -> Tensor:
+    """Average over `cells` x `cells` windows: [B,C,h,h] -> [B,C*cells*cells], channel by channel."""
+    return F.avg_pool2d(x, *windows(x.shape[-1], cells)).flatten(1)
+
+
+class AveragePool(nn.Module):
+    """[B,C,h,h] -> [B,C*cells*cells]."""
+
+    def __init__(self, cells: int) -> None:
+        super().__init__()
+        self.cells = cells
+
+    def forward(self, x: Tensor) -> Tensor:
+        return grid_pool(x, self.cells)
+
+
+class MaxPool(AveragePool):
+    """[B,C,h,h] -> [B,C*cells*cells]; global maximum is what the papers' released code uses."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(x, *windows(x.shape[-1], self.cells)).flatten(1)
+
+
+class GeneralisedMean(AveragePool):
+    """mean(x^p)^(1/p) with one learned p, from 3 (Radenovic et al., TPAMI 2019): [B,C,h,h] -> [B,C*cells*cells].
+
+    Negative values count as 0: of a stage with linear outputs (a bottleneck of MobileNet) half is lost.
+    """
+
+    def __init__(self, cells: int) -> None:
+        super().__init__(cells)
+        self.p = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return grid_pool(x.clamp_min(GEM_FLOOR).pow(self.p), self.cells).pow(1.0 / self.p)
+
+
+POOLINGS: dict[str, type[AveragePool]] = {"avg": AveragePool, "max": MaxPool, "gem": GeneralisedMean}
