@@ -89,7 +89,10 @@ def main(words: list[str] | None = None) -> int:
     options.add_argument("--rounds", type=int, default=20, help="forward passes behind a median")
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    return run(lambda: show(options.parse_args(words)))
+    arguments = options.parse_args(words)
+    if min(arguments.rounds, arguments.threads) < 1:
+        options.error("--rounds and --threads must be positive")
+    return run(lambda: show(arguments))
 
 
 if __name__ == "__main__":

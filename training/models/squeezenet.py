@@ -19,7 +19,7 @@ INFO = BackboneInfo(
         Stage("fire7", 384, 16),
         Stage("fire9", 512, 16),
     ),
-    default=("fire9",),
+    default=("fire7",),
     grids=(4,),
     weights=("torchvision", "npz"),
     normalised=False,

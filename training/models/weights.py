@@ -60,7 +60,8 @@ def read_arrays(path: str | Path) -> dict[str, Tensor]:
     except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError) as error:
         if isinstance(error, WeightsError):
             raise
-        raise WeightsError(f"{path}: cannot be read as weights: {str(error).splitlines()[0]}") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{path}: cannot be read as weights: {reason}") from None
     raise WeightsError(f"{path}: weights are .npz, .safetensors, .pth or .pt files")
 
 
