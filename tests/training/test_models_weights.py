@@ -48,9 +48,9 @@ def shapes(name: str, kind: Kind) -> dict[str, tuple[int, ...]]:
 def arrays(name: str, kind: Kind = "torchvision", seed: int = 0) -> dict[str, Tensor]:
     """A made-up file of that layout, without the classifier: tame numbers, so that maps stay finite and lively."""
     generator = torch.Generator().manual_seed(seed)
-    expected = layout(name, kind)
+    every, expected = shapes(name, kind), layout(name, kind)
     found: dict[str, Tensor] = {}
-    for key, shape in shapes(name, kind).items():
+    for key, shape in every.items():
         if key.endswith("num_batches_tracked"):
             if key.replace("num_batches_tracked", "weight") in expected.required:
                 found[key] = torch.tensor(7)
@@ -84,10 +84,9 @@ def test_names_and_shapes_are_torchvisions(name: str) -> None:
 def test_same_weights_same_maps_as_torchvision(name: str) -> None:
     """Where torchvision is installed: its own network with made-up weights gives our maps."""
     try:
-        import_timm()
-        models = pytest.importorskip("torchvision.models", reason="torchvision is not installed")
-    except ModuleNotFoundError:
-        pytest.skip("torchvision is not installed")
+        models = import_timm("torchvision.models")
+    except ModuleNotFoundError as error:
+        pytest.skip(f"torchvision is not installed: {error}")
     more = {"init_weights": False} if name == "inception_v3" else {}
     theirs = getattr(models, TORCHVISION[name][0])(weights=None, **more).eval()
     assert {key: tuple(value.shape) for key, value in theirs.state_dict().items()} == shapes(name, "torchvision")
@@ -154,7 +153,7 @@ def test_folding_batch_norm_into_mobilenetv2_changes_nothing() -> None:
 def test_any_stages_load_from_a_whole_file(name: str) -> None:
     info = backbone_info(name)
     for kind in info.weights:
-        made = arrays(name, kind)
+        made = arrays(name, kind)  # skips where the package is missing
         network = build_backbone(name, BackboneOptions(stages=(info.stages[1].name,)))
         report = load_arrays(network, made, kind)
         assert report.left_out

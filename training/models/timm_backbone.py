@@ -74,13 +74,13 @@ PREFIX = "net."
 _kept: list[Any] = []  # a torch library's definitions live as long as it does
 
 
-def import_timm() -> ModuleType:
-    """timm, also beside a CPU build of PyTorch whose torchvision lacks its compiled operators, none of which is used here.
+def import_timm(name: str = "timm") -> ModuleType:
+    """timm (or torchvision), also beside a CPU build of PyTorch that torchvision's compiled operators do not fit.
 
-    Raises ModuleNotFoundError saying what to install.
+    None of them is used here; declaring two is enough for the import. Raises ModuleNotFoundError saying what to install.
     """
     try:
-        return importlib.import_module("timm")
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"the package {error.name!r} is missing: pip install timm (or, to keep PyTorch as it is, --no-deps timm torchvision)"
@@ -88,13 +88,13 @@ def import_timm() -> ModuleType:
     except RuntimeError as error:
         if torch.version.cuda is not None or _kept or "torchvision::nms does not exist" not in str(error):
             raise
-    for name in [name for name in sys.modules if name.split(".")[0] in ("timm", "torchvision")]:
-        del sys.modules[name]
+    for loaded in [module for module in sys.modules if module.split(".")[0] in ("timm", "torchvision")]:
+        del sys.modules[loaded]
     library = cast("Any", torch.library.Library)("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _kept.append(library)
-    return importlib.import_module("timm")
+    return importlib.import_module(name)
 
 
 class TimmBackbone(Backbone):
