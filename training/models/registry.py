@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from training.models import inception, mobilenetv2, mobilenetv3, resnet, resnetv2, squeezenet, timm_backbone, vgg
+from training.models import efficientnet_lite, inception, mobilenetv2, mobilenetv3, resnet, resnetv2, squeezenet, timm_backbone, vgg
 from training.models.backbone import DEFAULTS, Backbone, BackboneInfo, BackboneOptions
 
 _Build = Callable[[BackboneOptions], Backbone]
@@ -21,6 +21,7 @@ _ALL: tuple[tuple[BackboneInfo, _Build], ...] = (
     (resnetv2.INFO, resnetv2.ResNet50V2),
     (vgg.INFO, vgg.VGG16),
     (inception.INFO, inception.InceptionV3),
+    *((info, partial(efficientnet_lite.EfficientNetLite, info)) for info in efficientnet_lite.INFOS),
     *((info, partial(timm_backbone.TimmBackbone, info)) for info in timm_backbone.INFOS),
 )
 _REGISTRY = {info.name: (info, build) for info, build in _ALL}

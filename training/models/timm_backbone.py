@@ -1,4 +1,4 @@
-"""Edge-sized networks from timm (an optional package): MobileNetV4, EfficientNet-lite, GhostNet.
+"""Edge-sized networks from timm (an optional package): MobileNetV4, GhostNet.
 
 timm's classification network is taken apart at its blocks, so that stages, truncation and weight files work as for the others and
 keep timm's own array names.
@@ -32,23 +32,6 @@ INFOS = (
         weights=("timm",),
         normalised=True,
         published=3_774_024,
-        needs="timm",
-    ),
-    BackboneInfo(
-        "efficientnet_lite0",
-        "Tan and Le, ICML 2019, as simplified by its authors; from timm",
-        stages=(
-            Stage("blocks.0", 16, 2),
-            Stage("blocks.1", 24, 4),
-            Stage("blocks.2", 40, 8),
-            Stage("blocks.4", 112, 16),
-            Stage("blocks.6", 320, 32),
-        ),
-        default=("blocks.4", "blocks.6"),
-        grids=(4, 2),
-        weights=("timm",),
-        normalised=True,
-        published=4_652_008,
         needs="timm",
     ),
     BackboneInfo(
