@@ -24,12 +24,19 @@ class DepthwiseConv2d(nn.Conv2d):
         super().__init__(channels, channels, kernel, stride, padding, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
-            bias = None if self.bias is None else self.bias.to(dtype)
-            out: Tensor = _Depthwise.apply(x.to(dtype), self.weight.to(dtype), bias, self.stride[0], int(self.padding[0]))
-            return out
-        return super().forward(x)
+        return convolve(self, x)
+
+
+def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """What `conv` computes of x [B,C,H,W]; with the fast gradients where it is depthwise and trains in autocast on a CPU."""
+    depthwise = conv.groups == conv.in_channels == conv.out_channels
+    if depthwise and torch.is_grad_enabled() and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        bias = None if conv.bias is None else conv.bias.to(dtype)
+        out: Tensor = _Depthwise.apply(x.to(dtype), conv.weight.to(dtype), bias, conv.stride[0], int(conv.padding[0]))
+        return out
+    plain: Tensor = conv._conv_forward(x, conv.weight, conv.bias)
+    return plain
 
 
 class _Depthwise(torch.autograd.Function):

@@ -61,14 +61,25 @@ class Encoder(nn.Module):
         edges: Tensor = self.edge(x)
         return torch.cat([x, edges], dim=1) if self.config.branch == "both" else edges
 
+    def maps(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The tapped maps, attention applied: [B,3,S,S] -> one [B,c,h,h] for each stage."""
+        levels = self.backbone(self.view(x))
+        return tuple(attend(level) for attend, level in zip(self.attention, levels, strict=True))
+
+    def pool_maps(self, maps: tuple[Tensor, ...]) -> Tensor:
+        """What ``maps`` gave, pooled over the grids, stages side by side: [B,R]."""
+        return torch.cat([pool(level) for pool, level in zip(self.pooling, maps, strict=True)], dim=1)
+
     def pool(self, x: Tensor) -> Tensor:
-        """The pooled maps before the projection, stages side by side: [B,3,S,S] -> [B,R]."""
-        maps = self.backbone(self.view(x))
-        parts = [pool(attend(level)) for attend, pool, level in zip(self.attention, self.pooling, maps, strict=True)]
-        return torch.cat(parts, dim=1)
+        """The pooled maps before the projection: [B,3,S,S] -> [B,R]."""
+        return self.pool_maps(self.maps(x))
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """Pooled maps [B,R] -> unit features [B,C]."""
+        return F.normalize(self.projection(self.dropout(pooled)), dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(self.projection(self.dropout(self.pool(x))), dim=1)
+        return self.project(self.pool(x))
 
 
 class Gain(nn.Module):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from training.models.backbone import DEFAULTS, Backbone, BackboneInfo, BackboneOptions, Kind, Shape, Stage
+from training.models.depthwise import DepthwiseConv2d
 
 # expansion, output channels, blocks, stride of the first block
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -41,8 +42,8 @@ INFO = BackboneInfo(
 )
 
 
-def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
 
 
 class InvertedResidual(nn.Module):
@@ -54,7 +55,7 @@ class InvertedResidual(nn.Module):
         layers: list[nn.Module] = []
         if expansion != 1:
             layers += [_conv(inputs, hidden, 1), nn.ReLU6()]
-        layers += [_conv(hidden, hidden, 3, stride, hidden), nn.ReLU6(), _conv(hidden, outputs, 1)]
+        layers += [DepthwiseConv2d(hidden, 3, stride, 1), nn.ReLU6(), _conv(hidden, outputs, 1)]
         self.layers = nn.Sequential(*layers)
         self.residual = stride == 1 and inputs == outputs
 

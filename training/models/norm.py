@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from training.models.depthwise import convolve
+
 
 class NormConv2d(nn.Conv2d):
     """A convolution and its batch norm under the convolution's own name: `weight` and `bias` keep their keys in a checkpoint."""
@@ -33,7 +35,7 @@ class NormConv2d(nn.Conv2d):
         nn.init.constant_(self.norm.weight, math.sqrt(1.0 + self.norm.eps))  # with running variance 1: the identity
 
     def forward(self, x: Tensor) -> Tensor:  # [B,in,H,W] -> [B,out,H',W']
-        normed: Tensor = self.norm(super().forward(x))
+        normed: Tensor = self.norm(convolve(self, x))
         return normed
 
 
@@ -47,7 +49,7 @@ def add_norm(network: nn.Module) -> None:
     """Replace every plain convolution below `network` by a NormConv2d that holds the same weights."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            if type(child) is nn.Conv2d:
+            if isinstance(child, nn.Conv2d) and not isinstance(child, NormConv2d):
                 setattr(module, name, NormConv2d(child))
 
 

@@ -1,0 +1,135 @@
+"""Configuration files: TOML tables into frozen dataclasses, every key and type checked.
+
+A dataclass is its own schema: fields without a default must be given, unknown keys are errors, a whole number may stand for a
+float. ``--set loss.temperature=0.05`` on a command line overrides one value, written as in TOML.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from fgsbir_edge.errors import FgsbirError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+T = TypeVar("T")
+
+
+class ConfigError(FgsbirError, ValueError):
+    """A configuration file is missing, is not TOML, or holds a key or value that does not fit."""
+
+    exit_code = 42
+
+
+def read_config(path: str | Path, kind: type[T], settings: Sequence[str] = ()) -> T:
+    """A dataclass `kind` from a TOML file, with `settings` ("table.key=value") applied. Raises ConfigError."""
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such configuration file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as TOML: {error}") from None
+    for setting in settings:
+        _apply(table, setting)
+    return from_table(kind, table, str(path))
+
+
+def from_table(kind: type[T], table: Mapping[str, Any], where: str = "configuration") -> T:
+    """A dataclass from nested dictionaries, as TOML and JSON give them. Raises ConfigError naming the key."""
+    hints = get_type_hints(kind)
+    known = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(table) - set(known)):
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; there are {', '.join(known)}")
+    values = {name: _value(hints[name], table[name], f"{where}: {name}") for name in known if name in table}
+    required = [name for name, field in known.items() if _is_required(field) and name not in values]
+    if required:
+        raise ConfigError(f"{where}: {required[0]!r} is missing")
+    try:
+        return kind(**values)
+    except ConfigError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def to_table(value: Any) -> Any:
+    """The reverse, fit for JSON: dataclasses to dictionaries, tuples to lists; None is left out of dictionaries."""
+    if dataclasses.is_dataclass(value):
+        items = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {name: to_table(item) for name, item in items.items() if item is not None}
+    if isinstance(value, (tuple, list)):
+        return [to_table(item) for item in value]
+    return value
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _apply(table: dict[str, Any], setting: str) -> None:
+    """Set one dotted key. Text that is not a TOML value is taken as a string."""
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"setting {setting!r}: expected table.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *path, last = key.strip().split(".")
+    for name in path:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"setting {setting!r}: {name!r} is not a table")
+    table[last] = value
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return _union(hint, value, where)
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise ConfigError(f"{where} is {value!r}, expected one of {', '.join(map(repr, get_args(hint)))}")
+        return value
+    if origin is tuple:
+        return _tuple(get_args(hint), value, where)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} is {value!r}, expected a table")
+        return from_table(hint, value, where)  # type: ignore[arg-type]
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise ConfigError(f"{where} is {value!r}, expected {hint.__name__}")
+    return value
+
+
+def _union(hint: Any, value: Any, where: str) -> Any:
+    choices = [choice for choice in get_args(hint) if choice is not type(None)]
+    if value is None and len(choices) < len(get_args(hint)):
+        return None
+    errors = []
+    for choice in choices:
+        try:
+            return _value(choice, value, where)
+        except ConfigError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _tuple(hints: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{where} is {value!r}, expected a list")
+    if len(hints) == 2 and hints[1] is Ellipsis:
+        hints = (hints[0],) * len(value)
+    if len(value) != len(hints):
+        raise ConfigError(f"{where} has {len(value)} values, expected {len(hints)}")
+    return tuple(_value(hint, item, f"{where}[{index}]") for index, (hint, item) in enumerate(zip(hints, value, strict=True)))

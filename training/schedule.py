@@ -1,0 +1,103 @@
+"""Learning rates and parameter groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from training.models.encoder import Encoder
+from training.network import PairNetwork
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """AdamW (Loshchilov and Hutter, ICLR 2019) with linear warm-up and half a cosine.
+
+    rate           of the new layers: projection, head, attention, the loss's own parameters
+    backbone_rate  the backbone's rate as a share of it
+    weight_decay   of matrices and kernels; vectors and scalars have none
+    warmup         steps
+    final          the last step's rate as a share of the highest
+    clip           largest norm of the gradient
+    average        decay of the moving average of weights that is validated and kept; 0 keeps the weights themselves
+    frozen         modules of the backbone, from the input on, that do not train
+    """
+
+    rate: float = 4e-4
+    backbone_rate: float = 0.25
+    weight_decay: float = 0.02
+    warmup: int = 100
+    final: float = 0.02
+    clip: float = 1.0
+    average: float = 0.998
+    frozen: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rate <= 0 or self.backbone_rate < 0 or self.weight_decay < 0 or self.clip <= 0:
+            raise ValueError("rate and clip must be positive, backbone_rate and weight_decay not negative")
+        if not 0 <= self.average < 1 or not 0 <= self.final <= 1 or self.warmup < 0 or self.frozen < 0:
+            raise ValueError("average must lie in [0,1), final in [0,1]; warmup and frozen must not be negative")
+
+    def factor(self, step: int, steps: int) -> float:
+        """What `rate` is multiplied by at `step` (from 0) of `steps`."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        done = (step - self.warmup) / max(steps - self.warmup, 1)
+        return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
+
+
+def freeze(encoder: Encoder, count: int) -> None:
+    """Stop the first `count` modules of the backbone from training. Raises ValueError where there are fewer."""
+    steps = encoder.backbone.steps
+    if count >= len(steps):
+        raise ValueError(f"optimiser.frozen is {count}, the backbone has {len(steps)} modules: {', '.join(p for p, _ in steps)}")
+    for path, _ in steps[:count]:
+        encoder.backbone.get_submodule(path).requires_grad_(False)
+
+
+def build_optimizer(network: PairNetwork, config: OptimiserConfig) -> torch.optim.AdamW:
+    """Parameter groups with their base rates under "base"."""
+    backbone = {id(parameter) for parameter in network.encoder.backbone.parameters()}
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = []
+    for old in (True, False):
+        for decayed in (True, False):
+            chosen = [item for item in trained if (id(item) in backbone) == old and (item.dim() > 1) == decayed]
+            base = config.rate * (config.backbone_rate if old else 1.0)
+            if chosen:
+                groups.append({"params": chosen, "base": base, "lr": base, "weight_decay": config.weight_decay * decayed})
+    return torch.optim.AdamW(groups, lr=config.rate)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """The rates of a step."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base"] * factor
+
+
+class MovingAverage:
+    """An exponential moving average of tensors by name (Polyak averaging), faster at first: min(decay, (1+t)/(10+t))."""
+
+    def __init__(self, tensors: Iterable[tuple[str, torch.Tensor]], decay: float) -> None:
+        self.decay = decay
+        self.tensors = {name: tensor.detach().clone() for name, tensor in tensors}
+
+    @torch.no_grad()
+    def update(self, tensors: Iterable[tuple[str, torch.Tensor]], step: int) -> None:
+        """Take in the weights after `step` (from 0)."""
+        decay = min(self.decay, (1 + step) / (10 + step)) if self.decay else 0.0
+        for name, tensor in tensors:
+            kept = self.tensors[name]
+            if kept.is_floating_point():
+                kept.lerp_(tensor.detach(), 1.0 - decay)
+            else:
+                kept.copy_(tensor)
+
+    def copy_to(self, module: nn.Module) -> None:
+        """Load the average into a module with the same names."""
+        module.load_state_dict(self.tensors, strict=False)

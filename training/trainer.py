@@ -1,0 +1,197 @@
+"""The training loop: steps, validation, early stopping, checkpoints that resume exactly; on one device or several.
+
+Every random draw of a step is a function of (seed, step, device), so a run that was stopped and goes on computes what an unbroken
+one would have.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from training.checkpoint import save_model
+from training.data.batches import BatchStream, PairBatch
+from training.journal import Journal
+from training.models.encoder import EmbeddingHead, Encoder
+from training.network import PairNetwork
+from training.run_state import STATE, Progress, load_state, save_state
+from training.schedule import MovingAverage, OptimiserConfig, build_optimizer, set_rate
+
+log = logging.getLogger("training.trainer")
+
+LAST, BEST = "last.safetensors", "best.safetensors"
+SMOOTHING = 0.98  # of the loss that is written down
+Validate = Callable[[Encoder, EmbeddingHead], dict[str, float]]
+Refit = Callable[[Encoder, EmbeddingHead], None]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How long and where. `every`: steps between validations; `patience`: validations without a better score until the run stops
+    (0: never); `score`: the figure that says which step is kept. `precision`, `accelerator` and `devices` are Fabric's.
+    """
+
+    steps: int = 3000
+    every: int = 250
+    patience: int = 0
+    score: str = "mean/mrr"
+    seed: int = 0
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    accelerator: str = "auto"
+    devices: int = 1
+    threads: int = 2
+    workers: int = 0
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.every, self.devices, self.threads) < 1 or min(self.patience, self.workers) < 0:
+            raise ValueError("steps, every, devices and threads must be positive, patience and workers not negative")
+
+
+@dataclass
+class Trainer:
+    """One run in `folder`. `meta` goes into every checkpoint; `refit` is applied to a copy of the averaged weights before they
+    are validated and kept.
+    """
+
+    folder: Path
+    run: RunConfig
+    optimiser: OptimiserConfig
+    stream: BatchStream
+    validate: Validate
+    config: dict[str, Any]
+    meta: dict[str, Any]
+    refit: Refit | None = None
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def started(self) -> bool:
+        """Whether the folder holds a run to go on from."""
+        return (self.folder / STATE).is_file()
+
+    def fit(self, network: PairNetwork) -> dict[str, float]:
+        """Train `network` in place, from the start or from where the run in `folder` stopped. Returns the last figures.
+
+        Raises ResumeError, and KeyboardInterrupt again after the state was saved.
+        """
+        from lightning_fabric import Fabric
+
+        strategy = "auto" if self.run.devices == 1 else "ddp"
+        fabric = Fabric(self.run.accelerator, strategy, self.run.devices, precision=self.run.precision)
+        fabric.launch()
+        optimizer = build_optimizer(network, self.optimiser)
+        average = MovingAverage(network.model_state(), self.optimiser.average)
+        self._resume(network, average, optimizer)
+        journal = Journal(self.folder, self.progress.step, tensorboard=self.run.tensorboard) if fabric.is_global_zero else None
+        model, optimizer = fabric.setup(network, optimizer)
+        average.tensors = {name: tensor.to(fabric.device) for name, tensor in average.tensors.items()}
+        figures: dict[str, float] = {}
+        begun, first = time.monotonic(), self.progress.step
+        with closing(self._batches(fabric)) as batches:
+            try:
+                for batch in batches:
+                    terms = self._step(fabric, model, optimizer, batch)
+                    average.update(network.model_state(), self.progress.step)
+                    self.progress.step += 1
+                    if self.progress.step % self.run.every and self.progress.step != self.run.steps:
+                        continue
+                    if journal is not None:
+                        seconds = (time.monotonic() - begun) / (self.progress.step - first)
+                        figures = self._checkpoint(network, average, optimizer, journal, {**terms, "seconds/step": seconds})
+                    fabric.barrier()
+                    if self.run.patience and fabric.broadcast(self.progress.stale) >= self.run.patience:
+                        log.info("no better %s in %d validations: stopped", self.run.score, self.run.patience)
+                        break
+            except KeyboardInterrupt:
+                if journal is not None:
+                    self._save(network, average, optimizer)
+                    log.info("stopped at step %d; the same command goes on from there", self.progress.step)
+                raise
+        average.copy_to(network)
+        return figures
+
+    def _resume(self, network: PairNetwork, average: MovingAverage, optimizer: torch.optim.Optimizer) -> None:
+        found = load_state(self.folder, optimizer, self.config)
+        if found is None:
+            return
+        weights, kept, self.progress = found
+        network.load_state_dict(weights)
+        average.tensors = kept
+        log.info("going on from step %d", self.progress.step)
+
+    def _batches(self, fabric: Any) -> Iterator[PairBatch]:
+        """This device's batches of the steps still to do: device d of n takes every n-th batch of the stream."""
+        count, rank = fabric.world_size, fabric.global_rank
+        steps = range(self.progress.step, self.run.steps)
+        numbers = [step * count + rank for step in steps]
+        quiet = not sys.stderr.isatty() or rank > 0
+        stream = self.stream.stream(numbers, workers=self.run.workers)
+        with closing(stream):
+            yield from tqdm(stream, initial=self.progress.step, total=self.run.steps, disable=quiet, unit="step")
+
+    def _step(self, fabric: Any, model: Any, optimizer: Any, batch: PairBatch) -> dict[str, float]:
+        step = self.progress.step
+        torch.manual_seed(step_seed(self.run.seed, step, fabric.global_rank))
+        set_rate(optimizer, self.optimiser.factor(step, self.run.steps))
+        model.train()
+        tensors = (batch.sketches, batch.photos, batch.photo_index, batch.category_index)
+        loss, terms = model(*(tensor.to(fabric.device, non_blocking=True) for tensor in tensors))
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        fabric.clip_gradients(model, optimizer, max_norm=self.optimiser.clip, error_if_nonfinite=True)
+        optimizer.step()
+        value = float(loss.detach())
+        self.progress.loss = value if step == 0 else SMOOTHING * self.progress.loss + (1 - SMOOTHING) * value
+        if (step + 1) % 50 == 0 and not sys.stderr.isatty():
+            log.info("step %d loss %.3f", step + 1, self.progress.loss)
+        return {f"loss/{name}": term for name, term in terms.items()}
+
+    def _checkpoint(
+        self, network: PairNetwork, average: MovingAverage, optimizer: torch.optim.Optimizer, journal: Journal, terms: dict[str, float]
+    ) -> dict[str, float]:
+        """Validate the averaged weights; write log, curves, last, best where they are it, and the state to go on from."""
+        encoder, head = copy.deepcopy(network.encoder).cpu(), copy.deepcopy(network.head).cpu()
+        _load(encoder, average.tensors, "encoder.")
+        _load(head, average.tensors, "head.")
+        if self.refit is not None:
+            self.refit(encoder.eval(), head.eval())
+        figures = self.validate(encoder, head)
+        progress = self.progress
+        rate = self.optimiser.factor(progress.step - 1, self.run.steps) * self.optimiser.rate
+        journal.add({"step": progress.step, "loss": progress.loss, "rate": rate, **terms, **figures})
+        journal.draw()
+        log.info("step %d %s", progress.step, " ".join(f"{name} {value:.1f}" for name, value in figures.items() if "acc@1" in name + " "))
+        meta = {**self.meta, "step": progress.step, "seed": self.run.seed, "validation": figures}
+        save_model(self.folder / LAST, encoder, head, meta)
+        if figures[self.run.score] > progress.best:
+            progress.best, progress.stale = figures[self.run.score], 0
+            save_model(self.folder / BEST, encoder, head, meta)
+        else:
+            progress.stale += 1
+        self._save(network, average, optimizer)  # last: it says that the others are there
+        return figures
+
+    def _save(self, network: PairNetwork, average: MovingAverage, optimizer: torch.optim.Optimizer) -> None:
+        save_state(self.folder, network.state_dict(), average.tensors, optimizer, self.progress, self.config)
+
+
+def step_seed(*numbers: int) -> int:
+    """One seed from several numbers, for dropout and mining: a function of the step, so that going on repeats it."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _load(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
+    module.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)})
+
