@@ -1,80 +1,155 @@
-"""Pixels of a dataset held in memory, and the batches a network trains on."""
+"""Pixels of a dataset held in memory, and augmented batches of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from fgsbir_edge.formats.drawing import drawing_pixels
+from fgsbir_edge.formats.drawing import Drawing, drawing_pixels
 from fgsbir_edge.photo import load_photo
-from fgsbir_edge.preprocess import InputSpec
+from fgsbir_edge.preprocess import BRESENHAM_WIDTH, InputSpec
 from fgsbir_edge.raster import RasterSpec, rasterize
 from fgsbir_edge.sketch import Sketch
-from training.data.augment import PHOTO_AFFINE, SKETCH_AFFINE, augment_colour, augment_ink, augment_strokes, warp
-from training.data.folder import Pair, PairsFolder
+from training.data.augment import Augmentation, on_canvas, redrawn
+from training.data.cache import PixelCache, Pixels
+from training.data.edges import edge_drawing, edge_name
+from training.data.elastic import Waves
+from training.data.folder import IMAGE_SUFFIXES, Pair, PairsFolder
+from training.data.warp import recoloured, sampling_grid, warp, worn
 
 MARGIN = 1.2  # stored images are this much larger than the network's input, so that warping does not blur
-LINE_WIDTHS = (1.2, 3.2)  # pixels at the network's input size
+
+Flags = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
 
 
 @dataclass
 class PixelStore:
-    """Decoded once, kept as uint8: photos [S',S',3] and ink [S',S'], or the vector sketch itself."""
+    """Items of a dataset, decoded once and kept as uint8: photos [S',S',3] and ink [S',S'], or the vector sketch itself.
+
+    S' is 1.2 times the network's input, or just that where nothing will be warped. With `cache`, decoded photos, raster sketches
+    and edge drawings are also kept on disk (cache.py says under which key). Sketches named by edges.edge_key are drawn from
+    photos.
+
+    Pickled for a worker process, a store leaves its memory behind.
+    """
 
     folder: PairsFolder
     spec: InputSpec
-    photos: dict[str, np.ndarray] = field(default_factory=dict)
-    sketches: dict[str, np.ndarray | Sketch] = field(default_factory=dict)
+    cache: Path | None = None
+    photos: dict[tuple[str, int], Pixels] = field(default_factory=dict, repr=False)
+    sketches: dict[tuple[str, int], Pixels | Sketch] = field(default_factory=dict, repr=False)
 
-    @property
-    def side(self) -> int:
-        return round(self.spec.size * MARGIN)
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "photos": {}, "sketches": {}}
 
-    def photo(self, name: str) -> np.ndarray:
-        if name not in self.photos:
-            self.photos[name] = load_photo(self.folder.photo_path(name), self.side, self.spec.photo_fit)
-        return self.photos[name]
+    def photo(self, name: str, side: int) -> Pixels:
+        """uint8 [side,side,3], framed as the runtime does. Raises what load_photo raises."""
+        key = name, side
+        if key not in self.photos:
+            path, fit = self.folder.photo_path(name), self.spec.photo_fit
+            self.photos[key] = self._kept(path, "photo", (side, fit), lambda: load_photo(path, side, fit))
+        return self.photos[key]
 
-    def sketch(self, key: str) -> np.ndarray | Sketch:
+    def sketch(self, name: str, side: int) -> Pixels | Sketch:
+        """A centred vector sketch, or ink uint8 [side,side]. Raises what the folder's readers and drawing_pixels raise."""
+        key = name, side
         if key not in self.sketches:
-            item = self.folder.sketch(key)
-            width = MARGIN * self.spec.line_width
-            ink = item.centred() if isinstance(item, Sketch) else drawing_pixels(item, self.side, line_width=width)
-            self.sketches[key] = ink
+            self.sketches[key] = self._sketch(name, side)
         return self.sketches[key]
 
-    def batch(self, pairs: list[Pair], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _sketch(self, name: str, side: int) -> Pixels | Sketch:
+        spec = self.spec
+        width = (spec.line_width if spec.style == "antialias" else BRESENHAM_WIDTH) * side / spec.size
+        if (edge := edge_name(name)) is not None:
+            scale, photo = edge
+            path, settings = self.folder.photo_path(photo), (side, spec.photo_fit, round(width, 6), scale)
+            return self._kept(path, "edges", settings, lambda: edge_drawing(path, spec.photo_fit, scale, side, width))
+        plain = type(self.folder).sketch is PairsFolder.sketch  # else the sketch may not be a file of its own
+        for part in ("sketches", "sketches_extra") if self.cache is not None and plain else ():
+            path = self.folder.root / part / name
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+                return self._kept(path, "ink", (side, round(width, 6)), lambda: self._placed(name, side, width))
+        item = self.folder.sketch(name)
+        return item.centred() if isinstance(item, Sketch) else drawing_pixels(item, side, line_width=width)
+
+    def _placed(self, name: str, side: int, width: float) -> Pixels:
+        drawing = self.folder.sketch(name)
+        assert isinstance(drawing, Drawing)
+        return drawing_pixels(drawing, side, line_width=width)
+
+    def _kept(self, path: Path, kind: str, settings: tuple[object, ...], make: Any) -> Pixels:
+        pixels: Pixels = make() if self.cache is None else PixelCache(self.cache).get(path, kind, settings, make)
+        return pixels
+
+    def batch(
+        self, pairs: Sequence[Pair], rng: np.random.Generator, augmentation: Augmentation | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Augmented, normalised sketches and photos of `pairs`: two float32 tensors [B,3,S,S]; a flip is shared by a pair."""
-        flips = rng.random(len(pairs)) < 0.5
-        return self.sketch_batch(pairs, rng, flips), self.photo_batch(pairs, rng, flips)
+        options = augmentation or Augmentation()
+        flips = rng.random(len(pairs)) < options.flip
+        return self.sketch_batch(pairs, rng, flips, options), self.photo_batch(pairs, rng, flips, options)
 
-    def sketch_batch(self, pairs: list[Pair], rng: np.random.Generator, flips: np.ndarray | None = None) -> Tensor:
-        """Augmented sketches of `pairs`, mirrored where `flips` [B] says so (None: none)."""
+    def sketch_batch(
+        self,
+        pairs: Sequence[Pair],
+        rng: np.random.Generator,
+        flips: Flags | None = None,
+        augmentation: Augmentation | None = None,
+    ) -> Tensor:
+        """Augmented sketches of `pairs`, float32 [B,3,S,S], mirrored where `flips` [B] says so (None: none)."""
+        options = augmentation or Augmentation()
         flips = np.zeros(len(pairs), dtype=bool) if flips is None else flips
-        size = self.spec.size
+        size, moved = self.spec.size, options.moves_sketches or bool(flips.any())
+        items = [self.sketch(pair.sketch, round(size * MARGIN) if moved else size) for pair in pairs]
+        maps = options.sketch_affine.sample(rng, flips)
+        waves = Waves.sample(rng, len(pairs), options.elastic) if options.elastic else None
         ink = torch.empty(len(pairs), 1, size, size)
-        for row, (pair, flip) in enumerate(zip(pairs, flips, strict=True)):
-            item = self.sketch(pair.sketch)
+        rasters = np.array([row for row, item in enumerate(items) if not isinstance(item, Sketch)], dtype=np.int64)
+        if len(rasters):
+            source = torch.from_numpy(np.stack([items[row] for row in rasters]))[:, None].float().div_(255.0)
+            if moved:
+                field = None if waves is None else waves.on_grid(rasters, size)
+                source = warp(source, sampling_grid(maps[rasters], size, field), border=False)
+            ink[torch.from_numpy(rasters)] = worn(source, options, rng)
+        drawn = np.empty((1, size, size), np.uint8)
+        widths = rng.uniform(options.width_min, options.width_max, len(pairs))
+        for row, item in enumerate(items):  # each with a width of its own: 24 calls cost a tenth of a millisecond more than one
             if isinstance(item, Sketch):
-                spec = RasterSpec(size, size, "antialias", float(rng.uniform(*LINE_WIDTHS)), "light")
-                ink[row, 0] = torch.from_numpy(rasterize(augment_strokes(item, rng, bool(flip)), spec)[0]).float() / 255.0
-            else:
-                source = torch.from_numpy(item).float().div_(255.0)[None, None]
-                warped = warp(source, SKETCH_AFFINE.sample(rng, bool(flip))[None], size, outside=0.0)
-                ink[row] = augment_ink(warped, rng)[0]
-        value = 1.0 - ink if self.spec.ink == "dark" else ink
-        return self._normalise(value.expand(-1, 3, -1, -1))
+                sketch = redrawn(item, options, rng)
+                points = on_canvas(sketch.points, maps[row])
+                points = points if waves is None else points + waves.at(row, points)
+                raster = RasterSpec(size, size, self.spec.style, float(widths[row]) or self.spec.line_width)
+                rasterize(Sketch(points, sketch.offsets), raster, out=drawn)
+                ink[row] = torch.from_numpy(drawn)
+                ink[row].div_(255.0)
+        return self._normalised(1.0 - ink if self.spec.ink == "dark" else ink)
 
-    def photo_batch(self, pairs: list[Pair], rng: np.random.Generator, flips: np.ndarray | None = None) -> Tensor:
-        """Augmented photos of `pairs`, mirrored where `flips` [B] says so (None: none)."""
+    def photo_batch(
+        self,
+        pairs: Sequence[Pair],
+        rng: np.random.Generator,
+        flips: Flags | None = None,
+        augmentation: Augmentation | None = None,
+    ) -> Tensor:
+        """Augmented photos of `pairs`, float32 [B,3,S,S], mirrored where `flips` [B] says so (None: none)."""
+        options = augmentation or Augmentation()
         flips = np.zeros(len(pairs), dtype=bool) if flips is None else flips
-        source = torch.from_numpy(np.stack([self.photo(pair.photo) for pair in pairs])).permute(0, 3, 1, 2).float().div_(255.0)
-        matrices = np.stack([PHOTO_AFFINE.sample(rng, bool(flip)) for flip in flips])
-        return self._normalise(augment_colour(warp(source, matrices, self.spec.size, outside=None), rng))
+        size, moved = self.spec.size, options.moves_photos or bool(flips.any())
+        stored = [self.photo(pair.photo, round(size * MARGIN) if moved else size) for pair in pairs]
+        photos = torch.from_numpy(np.stack(stored)).permute(0, 3, 1, 2).float().div_(255.0)
+        if moved:
+            photos = warp(photos, sampling_grid(options.photo_affine.sample(rng, flips), size), border=True)
+        return self._normalised(recoloured(photos, options, rng))
 
-    def _normalise(self, pixels: Tensor) -> Tensor:
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        """[B,1 or 3,S,S] in [0,1] -> [B,3,S,S], channels last."""
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.spec.mean, self.spec.std))
         return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)

@@ -19,6 +19,8 @@ from training.data.folder import Pair, PairsFolder
 DEMO_PEOPLE, TEST_PEOPLE, VALIDATION_PEOPLE = 3, 20, 4
 UNSEEN_OBJECTS_PER_KIND, OUTER_OBJECTS_PER_KIND = 4, 2
 CHAIRV2_VALIDATION_PHOTOS = 60
+CHAIRV1_VALIDATION_PHOTOS = 50
+SHOEV1_VALIDATION_PHOTOS = 76
 SKETCHY_VALIDATION, SKETCHY_TEST, SKETCHY_OUTER = 12, 12, 29
 SKETCHY_LEFT_OUT = frozenset({"shoe"})  # shoes stay a category that training never saw
 
@@ -64,10 +66,23 @@ def split_drawings(folder: PairsFolder) -> DrawingsSplit:
     )
 
 
-def split_photos(folder: PairsFolder, validation: int, salt: str) -> tuple[frozenset[str], frozenset[str]]:
-    """(training photos, validation photos); every sketch of a photo goes with it."""
+def split_photos(
+    folder: PairsFolder, validation: int, salt: str, keep: frozenset[str] = frozenset()
+) -> tuple[frozenset[str], frozenset[str]]:
+    """(training photos, validation photos); every sketch of a photo goes with it.
+
+    Photos in `keep` are for training whatever their hash says; the next ones in order take their places.
+    """
     photos = ordered((pair.photo for pair in folder.pairs), salt)
+    photos = [photo for photo in photos if photo not in keep] + [photo for photo in photos if photo in keep]
     return frozenset(photos[validation:]), frozenset(photos[:validation])
+
+
+def merge_pairs(first: Iterable[Pair], further: Iterable[Pair]) -> tuple[Pair, ...]:
+    """All pairs of `first`, and those of `further` whose photos `first` lacks, so that no sketch of two tables counts twice."""
+    pairs = tuple(first)
+    known = {pair.photo for pair in pairs}
+    return pairs + tuple(pair for pair in further if pair.photo not in known)
 
 
 @dataclass(frozen=True)
