@@ -141,11 +141,11 @@ class InfoNCE(nn.Module):
                 columns.append(anchor)
                 negatives.append(negative)
             if self.memory is not None:
-                columns.append(getattr(self.memory, side).clone())  # backward needs it as it was; push will write into it
+                columns.append(getattr(self.memory, side))
                 negatives.append(self.memory.usable(photo_index))
             against = torch.cat(negatives, dim=1)
             wanted = F.pad(positive, (0, against.shape[1] - positive.shape[1]))
-            cosines = anchor @ torch.cat(columns).T
+            cosines = anchor @ torch.cat(columns).T  # a copy: backward needs the memory as it was before the push
             losses.append(
                 cross_entropy(cosines, wanted, against, temperature, smoothing=options.smoothing, hardness=options.hardness)
             )
