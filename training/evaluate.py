@@ -3,187 +3,165 @@
 Without ``--protocol``: every sketch searched in the gallery (METHODS A.4; for folders with several categories the gallery of a
 query is its own category's photos unless ``--gallery all``). With ``--protocol user|category``: k random pairs of each person
 or category adapt the head through the device's own code, guard included; the sketches of all other photos are the queries
-(METHODS C.6).
+(METHODS C.6). One JSON object goes to stdout, a table for people to stderr.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections import defaultdict
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fgsbir_edge.adapt import AdaptOptions, adapt
-from fgsbir_edge.bundle import Bundle
-from fgsbir_edge.console import put_json, run
-from fgsbir_edge.encoder.onnx import OnnxEncoder
-from fgsbir_edge.errors import BundleMissingFileError
-from fgsbir_edge.head import Head
+from fgsbir_edge.adapt import AdaptOptions
+from fgsbir_edge.console import put_json, run, say
+from fgsbir_edge.encoder.onnx import default_threads
+from fgsbir_edge.files import write_atomic
 from fgsbir_edge.preprocess import InputSpec
-from training.data.folder import PairsFolder
-from training.episodes import Task, category_tasks, draw, person_tasks
-from training.evaluation import Encode, encode_photos, encode_sketches, pair_ranks, torch_encode
-from training.metrics import accuracy, bootstrap_interval, gallery_ranks
+from training.contact_sheet import SheetOptions, write_sheet
+from training.evaluate_adaptation import Protocol, adaptation, protocol_tasks
+from training.evaluate_model import open_model
+from training.evaluate_output import beside, ensure_parent, text_table, write_ranks
+from training.evaluate_retrieval import Bootstrap, Search, retrieval
+from training.evaluate_table import Table
+from training.evaluation import BATCH, Encode, Reading, Rows, encode_rows, photo_input, sketch_input
 
 
-def open_model(path: Path, threads: int) -> tuple[Encode, Head, InputSpec]:
-    """Features of a bundle (through ONNX Runtime) or of a checkpoint (through PyTorch), its head and its input."""
-    if not path.exists():
-        raise BundleMissingFileError(f"{path}: neither a bundle folder nor a checkpoint; check --model")
-    if path.is_dir():
-        bundle = Bundle.load(path)
-        return OnnxEncoder(bundle, threads=threads).encode, bundle.head, bundle.input
-    import torch
-
-    from training.checkpoint import load_model
-    from training.heads import runtime_head
-
-    torch.set_num_threads(threads)
-    encoder, _, meta = load_model(path)
-    return torch_encode(encoder), runtime_head(path), InputSpec.from_manifest(meta["input"])
-
-
-def figures_of(ranks: np.ndarray, gallery: np.ndarray | int) -> dict[str, Any]:
-    """Acc@1/5/10 in percent with a 95 % bootstrap interval of Acc@1, and the mean percentile rank."""
-    low, high = bootstrap_interval(100.0 * (ranks <= 1))
-    percentile = 100.0 * float(np.mean((gallery - ranks) / np.maximum(np.asarray(gallery) - 1, 1)))
-    return {
-        "queries": len(ranks),
-        **{f"acc@{at}": round(accuracy(ranks, at), 2) for at in (1, 5, 10)},
-        "acc@1_interval": [round(low, 2), round(high, 2)],
-        "mean_percentile": round(percentile, 2),
-    }
-
-
-def retrieval(folder: PairsFolder, encode: Encode, head: Head, spec: InputSpec, *, per_category: bool) -> dict[str, Any]:
-    """Figures over all pairs, and by category and user where there are several."""
-    names = sorted(folder.photo_category)
-    rows = head.embed(encode_photos(folder, names, encode, spec))
-    sketches = head.embed(encode_sketches(folder, [pair.sketch for pair in folder.pairs], encode, spec))
-    ranks = pair_ranks(folder, folder.pairs, sketches, dict(zip(names, rows, strict=True)), per_category=per_category)
-    count: dict[str, int] = defaultdict(int)
-    for name in names:
-        count[folder.photo_category[name] if per_category else ""] += 1
-    gallery = np.array([count[pair.category if per_category else ""] for pair in folder.pairs])
-    result: dict[str, Any] = {"gallery": len(names), **figures_of(ranks, gallery)}
-    for key in ("category", "user"):
-        values = np.array([getattr(pair, key) for pair in folder.pairs])
-        if len(set(values)) > 1:
-            result[f"by_{key}"] = {
-                name: figures_of(ranks[values == name], gallery[values == name]) for name in sorted(set(values))
-            }
-    return result
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
+        prog="python -m training.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = options.add_argument
+    add("--model", type=Path, required=True, help="bundle folder, or checkpoint .safetensors")
+    add("--data", type=Path, required=True, help="dataset folder: photos/, sketches/ or strokes.npz, pairs.csv")
+    add("--pairs", action="append", metavar="NAME", help="pairs table in the folder (pairs.csv); may be given several times")
+    add("--gallery", choices=("category", "all"), default="category", help="photos of the query's category (default), or all")
+    add("--bootstrap", choices=("photo", "query"), default="photo", help="what intervals resample (default: photo)")
+    add("--seed", type=int, default=0, help="of resamples and episodes")
+    read = options.add_argument_group("reading")
+    read.add_argument("--threads", type=_count, default=default_threads(), help="of the encoder and of decoding images")
+    read.add_argument("--batch", type=_count, default=BATCH, help=f"images encoded at a time ({BATCH})")
+    read.add_argument("--skip-unreadable", action="store_true", help="leave out damaged or missing images, and say which")
+    out = options.add_argument_group("output")
+    out.add_argument("--table", action="store_true", help="list every category and user on stderr")
+    out.add_argument("--output", type=Path, metavar="FILE.json", help="write the JSON object to a file too")
+    out.add_argument("--ranks", type=Path, metavar="FILE.csv", help="write one row a query")
+    out.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw the best and the worst queries")
+    out.add_argument(
+        "--sheet-rows", metavar="N", type=partial(_count, limit=100), default=12, help="best and worst queries, N each (12)"
+    )
+    out.add_argument("--sheet-top", metavar="K", type=partial(_count, limit=50), default=8, help="photos a row (8)")
+    episodes = options.add_argument_group("adaptation")
+    episodes.add_argument("--protocol", choices=("user", "category"), help="measure adaptation instead")
+    episodes.add_argument("--k", type=_count, default=5, help="pairs to adapt to (5)")
+    episodes.add_argument("--draws", type=_count, default=10, help="episodes of each person or category (10)")
+    episodes.add_argument("--side", choices=("sketch", "both"))
+    episodes.add_argument("--negatives", choices=("support", "gallery"))
+    episodes.add_argument("--no-guard", action="store_true")
+    return options
 
 
-def adaptation(
-    sketches: np.ndarray,
-    photos: np.ndarray,
-    head: Head,
-    tasks: list[Task],
-    *,
-    k: int,
-    draws: int,
-    options: AdaptOptions,
-    seed: int,
-) -> dict[str, Any]:
-    """Acc@1/5 before and after adapting on k pairs, mean over tasks of the mean over draws.
-
-    "gain@1_interval" is a 95 % bootstrap interval over tasks (over the draws, where there is one task).
-    `sketches` [S,C] and `photos` [P,C] are features. "shown" are further sketches of the photos in the support.
-    """
-    rows: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for number, task in enumerate(tasks):
-        gallery = photos[task.gallery]
-        base = head.embed(gallery)
-        for turn in range(draws):
-            episode = draw(task, k, np.random.default_rng([seed, number, turn]))
-            truth = task.truth[episode.support]
-            others = np.delete(gallery, np.unique(truth), axis=0)
-            result = adapt(
-                head,
-                sketches[task.sketches[episode.support]],
-                gallery[truth],
-                negatives_features=others,
-                candidates=gallery,
-                options=options,
-            )
-            moved = result.adapter.embed(head, gallery, "photo")
-            entry = {"adapted": 100.0 * (result.status == "adapted")}
-            for what, positions in (("", episode.query), ("shown ", episode.shown)):
-                if not len(positions):
-                    continue
-                queries, true = sketches[task.sketches[positions]], task.truth[positions]
-                before = gallery_ranks(head.embed(queries), base, true)
-                after = gallery_ranks(result.adapter.embed(head, queries, "sketch"), moved, true)
-                entry |= {
-                    f"{what}{when}@{at}": accuracy(r, at) for when, r in (("before", before), ("after", after)) for at in (1, 5)
-                }
-            rows[task.name].append(entry)
-    tables = {name: _mean(entries) for name, entries in rows.items()}
-    mean = {key: round(value, 2) for key, value in _mean(list(tables.values())).items()}
-    units = tables.values() if len(tables) > 1 else next(iter(rows.values()))  # one task: its draws
-    gains = np.array([table["after@1"] - table["before@1"] for table in units])
-    interval = [round(value, 2) for value in bootstrap_interval(gains)]
-    return {"tasks": len(tables), "k": k, "draws": draws, **mean, "gain@1_interval": interval, "by_task": tables}
+def _count(text: str, limit: int = 1000) -> int:
+    """A number of things, from 1 to `limit`."""
+    value = int(text)
+    if not 1 <= value <= limit:
+        raise argparse.ArgumentTypeError(f"{value} is not between 1 and {limit}")
+    return value
 
 
-def _mean(entries: list[dict[str, float]]) -> dict[str, float]:
-    """Mean of every figure over the entries that have it: where everything was drawn once, no photo shown is drawn anew."""
-    keys = dict.fromkeys(key for entry in entries for key in entry)
-    return {key: float(np.mean([entry[key] for entry in entries if key in entry])) for key in keys}
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Rows of all photos and sketches of some tables, by name."""
 
+    photos: Rows
+    sketches: Rows
 
-def protocol_tasks(folder: PairsFolder, protocol: str, k: int) -> list[Task]:
-    """One task per person or per category, those that can give k pairs and a query."""
-    sketch_rows = {pair.sketch: row for row, pair in enumerate(folder.pairs)}
-    photo_rows = {name: row for row, name in enumerate(sorted(folder.photo_category))}
-    if protocol == "user":
-        tasks = person_tasks(folder.pairs, sorted(folder.photo_category), sketch_rows, photo_rows)
-    else:
-        tasks = category_tasks(folder.pairs, folder.photo_category, sketch_rows, photo_rows)
-    return [task for task in tasks if len(task.sketches) > k and len(np.unique(task.truth)) > 1]
+    @classmethod
+    def of(cls, tables: list[Table], encode: Encode, spec: InputSpec, reading: Reading) -> Encoded:
+        """Read and encode every file once, however many tables name it. Raises what reading and encoding raise."""
+        folder = tables[0].folder
+        names = sorted({name for table in tables for name in table.photos})
+        keys = list(dict.fromkeys(key for table in tables for key in table.sketches))
+        return cls(
+            encode_rows(names, partial(photo_input, folder, spec=spec), encode, replace(reading, progress="photos")),
+            encode_rows(keys, partial(sketch_input, folder, spec=spec), encode, replace(reading, progress="sketches")),
+        )
 
-
-def main() -> int:
-    options = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
-    options.add_argument("--model", type=Path, required=True, help="bundle folder, or checkpoint .safetensors")
-    options.add_argument("--data", type=Path, required=True, help="dataset folder: photos/, sketches/ or strokes.npz, pairs.csv")
-    options.add_argument("--pairs", default="pairs.csv", help="name of the pairs table inside the folder")
-    options.add_argument("--gallery", choices=("category", "all"), default="category")
-    options.add_argument("--protocol", choices=("user", "category"), help="measure adaptation")
-    options.add_argument("--k", type=int, default=5)
-    options.add_argument("--draws", type=int, default=10)
-    options.add_argument("--side", choices=("sketch", "both"))
-    options.add_argument("--negatives", choices=("support", "gallery"))
-    options.add_argument("--no-guard", action="store_true")
-    options.add_argument("--threads", type=int, default=2)
-    options.add_argument("--seed", type=int, default=0)
-    arguments = options.parse_args()
-    return run(lambda: evaluate(arguments))
+    def rows_of(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the sketches in the order of the table's pairs, and of its photos."""
+        photo = {name: row for row, name in enumerate(self.photos.names)}
+        sketch = {name: row for row, name in enumerate(self.sketches.names)}
+        sketches = self.sketches.rows[[sketch[pair.sketch] for pair in table.pairs]]
+        return sketches, self.photos.rows[[photo[name] for name in table.photos]]
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Measure and print one JSON object."""
-    folder = PairsFolder.read(arguments.data, arguments.pairs)
+    """Measure, print one JSON object, and write the files asked for."""
+    for path in (arguments.output, arguments.ranks, arguments.sheet):
+        if path is not None:
+            ensure_parent(path)
+    gallery = {"user": "all", "category": "category", None: arguments.gallery}[arguments.protocol]
+    names = list(dict.fromkeys(arguments.pairs or ["pairs.csv"]))
+    tables = [Table.read(arguments.data, name, gallery) for name in names]
+    for note in (note for table in tables for note in table.notes):
+        say(f"note: {note}")
     encode, head, spec = open_model(arguments.model, arguments.threads)
-    if arguments.protocol is None:
-        result = retrieval(folder, encode, head, spec, per_category=arguments.gallery == "category")
+    reading = Reading(arguments.batch, arguments.threads, arguments.skip_unreadable)
+    if arguments.protocol is None:  # only embeddings are needed, which are smaller than features
+        encoded = Encoded.of(tables, lambda pixels: head.embed(encode(pixels)), spec, reading)
     else:
-        result = adaptation(
-            encode_sketches(folder, [pair.sketch for pair in folder.pairs], encode, spec),
-            encode_photos(folder, sorted(folder.photo_category), encode, spec),
-            head,
-            protocol_tasks(folder, arguments.protocol, arguments.k),
-            k=arguments.k,
-            draws=arguments.draws,
-            options=AdaptOptions(side=arguments.side, negatives=arguments.negatives, guard=not arguments.no_guard),
-            seed=arguments.seed,
-        )
-    put_json({"model": arguments.model.name, "data": arguments.data.name, **result})
+        encoded = Encoded.of(tables, encode, spec, reading)
+    for reason in (*encoded.photos.skipped.values(), *encoded.sketches.skipped.values()):
+        say(f"skipped: {reason}")
+    tables = [table.without(encoded.photos.skipped, encoded.sketches.skipped) for table in tables]
+    results, searches = {}, []
+    for table in tables:
+        sketches, photos = encoded.rows_of(table)
+        if arguments.protocol is None:
+            searches.append(Search(table, sketches, photos))
+            results[table.name] = retrieval(searches[-1], Bootstrap(arguments.bootstrap, seed=arguments.seed))
+        else:
+            tasks = protocol_tasks(table, arguments.protocol, arguments.k)
+            options = AdaptOptions(side=arguments.side, negatives=arguments.negatives, guard=not arguments.no_guard)
+            protocol = Protocol(arguments.k, arguments.draws, arguments.seed, options)
+            results[table.name] = adaptation(sketches, photos, head, tasks, protocol)
+    result: dict[str, Any] = {
+        "model": arguments.model.resolve().name,
+        "data": arguments.data.resolve().name,
+        "skipped": {"photos": sorted(encoded.photos.skipped), "sketches": sorted(encoded.sketches.skipped)},
+    }
+    result |= {"tables": results} if len(tables) > 1 else {"pairs": tables[0].name, **results[tables[0].name]}
+    put_json(result)  # before any file: a disk that is full does not lose the figures
+    if arguments.output is not None:
+        write_atomic(arguments.output, (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
+    for search in searches:
+        _present(search, results[search.table.name], spec, arguments, several=len(searches) > 1)
     return 0
+
+
+def _present(search: Search, figures: dict[str, Any], spec: InputSpec, arguments: argparse.Namespace, *, several: bool) -> None:
+    """The text, CSV and sheet of one table."""
+    name = search.table.name
+    title = f"{arguments.model.resolve().name} on {arguments.data.resolve().name}/{name}"
+    say(text_table(title, figures, groups=arguments.table))
+    if arguments.ranks is not None:
+        write_ranks(beside(arguments.ranks, name, several), search.ranking)
+    if arguments.sheet is not None:
+        sheet = SheetOptions(arguments.sheet_rows, arguments.sheet_top)
+        write_sheet(beside(arguments.sheet, name, several), title, search, spec, sheet)
+
+
+def main() -> int:
+    options = parser()
+    arguments = options.parse_args()
+    if arguments.protocol is not None and (arguments.ranks is not None or arguments.sheet is not None):
+        options.error("--ranks and --sheet show a plain search; leave out --protocol")
+    return run(lambda: evaluate(arguments))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from fgsbir_edge.preprocess import InputSpec
 from training.data.folder import Pair, PairsFolder
 from training.data.splits import CHAIRV2_VALIDATION_PHOTOS, select, split_categories, split_drawings, split_photos
 from training.episodes import Task, category_tasks, person_tasks
-from training.evaluate import adaptation, figures_of, open_model
+from training.evaluate_adaptation import Protocol, adaptation
+from training.evaluate_model import open_model
+from training.evaluate_retrieval import figures_of
 from training.evaluation import Encode, encode_photos, encode_sketches, pair_ranks
 
 DRAWS = 10
@@ -52,7 +55,9 @@ class Encoded:
     def retrieval(self, head: Head, *, per_category: bool = False) -> dict[str, Any]:
         photos = dict(zip(self.names, head.embed(self.photos), strict=True))
         ranks = pair_ranks(self.folder, self.pairs, head.embed(self.sketches), photos, per_category=per_category)
-        return figures_of(ranks, len(self.names))
+        sizes = Counter(self.folder.photo_category[name] if per_category else "" for name in self.names)
+        galleries = np.array([sizes[pair.category if per_category else ""] for pair in self.pairs])
+        return figures_of(ranks, galleries, [pair.photo for pair in self.pairs])
 
     def adapted(self, head: Head, tasks: list[Task], k: int) -> dict[str, Any]:
         """Before and after: as shipped ("guarded"), without the guard, and with the gallery's other photos as negatives too."""
@@ -63,7 +68,7 @@ class Encoded:
             "gallery negatives": AdaptOptions(negatives="gallery"),
         }
         for name, options in recipes.items():
-            table = adaptation(self.sketches, self.photos, head, tasks, k=k, draws=DRAWS, options=options, seed=0)
+            table = adaptation(self.sketches, self.photos, head, tasks, Protocol(k, DRAWS, 0, options))
             result[name] = {key: value for key, value in table.items() if key != "by_task"}
         return result
 
