@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fgsbir_edge.head import Head
 from training.data.folder import Pair, PairsFolder
 from training.evaluate_retrieval import Bootstrap, Search, figures_of, retrieval
 from training.evaluate_table import Table
 from training.metrics import blocks, bootstrap_interval, bootstrap_intervals, gallery_ranks, percentile_ranks
+from training.report import Encoded
 
 A, B = "a", "b"
 # Directions in degrees. a2 and a3 are the same photo twice; a4 has no sketch; b0 is alone in its category.
@@ -84,6 +86,15 @@ def test_the_true_photo_stands_behind_all_that_tie_with_it() -> None:
     for query, pair in enumerate(PAIRS):
         order = [name for name, _ in found.nearest(query, 9)]
         assert order.index(pair.photo) + 1 == found.ranking.ranks[query]
+
+
+def test_the_report_counts_the_gallery_that_was_searched() -> None:
+    found = search()
+    names = sorted(PHOTOS)
+    encoded = Encoded(found.table.folder, PAIRS, names, found.sketches, found.photos)
+    head = Head(np.eye(2), np.zeros(2), np.array([0.1]))
+    assert encoded.retrieval(head, per_category=True)["mean_percentile"] == 81.25
+    assert encoded.retrieval(head)["mean_percentile"] == 88.0  # ranks 1, 2, 2, 2, 1 of six
 
 
 def test_a_photo_of_two_categories_is_in_both_galleries() -> None:
