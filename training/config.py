@@ -94,7 +94,7 @@ def _apply(table: dict[str, Any], setting: str) -> None:
 def _value(hint: Any, value: Any, where: str) -> Any:
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        return _union(hint, value, where)
+        return _optional(hint, value, where)
     if origin is Literal:
         if value not in get_args(hint):
             raise ConfigError(f"{where} is {value!r}, expected one of {', '.join(map(repr, get_args(hint)))}")
@@ -112,17 +112,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _union(hint: Any, value: Any, where: str) -> Any:
+def _optional(hint: Any, value: Any, where: str) -> Any:
+    """A value of "X | None"."""
     choices = [choice for choice in get_args(hint) if choice is not type(None)]
-    if value is None and len(choices) < len(get_args(hint)):
-        return None
-    errors = []
-    for choice in choices:
-        try:
-            return _value(choice, value, where)
-        except ConfigError as error:
-            errors.append(error)
-    raise errors[0]
+    return None if value is None else _value(choices[0], value, where)
 
 
 def _tuple(hints: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

@@ -24,15 +24,21 @@ class PairNetwork(nn.Module):
     ) -> tuple[Tensor, dict[str, float]]:
         """sketches, photos: float32 [B,3,S,S]; photo_index, category_index: int64 [B]. Returns the loss and its terms' values."""
         both = self.views(torch.cat([sketches, photos]).contiguous(memory_format=torch.channels_last))
-        total, terms = self.loss(split(both, slice(None, len(sketches))), split(both, slice(len(sketches), None)), photo_index, category_index)
+        ours, theirs = split(both, slice(None, len(sketches))), split(both, slice(len(sketches), None))
+        total: Tensor
+        total, terms = self.loss(ours, theirs, photo_index, category_index)
         return total, terms
 
     def views(self, pixels: Tensor) -> Views:
-        """All that a loss may look at of a batch of pixels [B,3,S,S]."""
+        """All that a loss may look at of a batch of pixels [B,3,S,S].
+
+        Everything behind the pooling is float32 whatever the precision: cosines of bfloat16 rows lose what tells photos apart.
+        """
         maps = self.encoder.maps(pixels)
         pooled = self.encoder.pool_maps(maps)
-        features = self.encoder.project(pooled)
-        return Views(maps, pooled, features, self.head(features))
+        with torch.autocast(pixels.device.type, enabled=False):
+            features = self.encoder.project(pooled.float())
+            return Views(maps, pooled, features, self.head(features))
 
     def model_state(self) -> Iterator[tuple[str, Tensor]]:
         """(name, tensor) of encoder and head: what a trained model is, without the loss."""

@@ -26,6 +26,7 @@ class OptimiserConfig:
     clip           largest norm of the gradient
     average        decay of the moving average of weights that is validated and kept; 0 keeps the weights themselves
     frozen         modules of the backbone, from the input on, that do not train
+    projection     whether the projection trains; a fixed one holds the pooled features still while the backbone learns
     """
 
     rate: float = 4e-4
@@ -36,6 +37,7 @@ class OptimiserConfig:
     clip: float = 1.0
     average: float = 0.998
     frozen: int = 0
+    projection: bool = True
 
     def __post_init__(self) -> None:
         if self.rate <= 0 or self.backbone_rate < 0 or self.weight_decay < 0 or self.clip <= 0:
@@ -51,13 +53,16 @@ class OptimiserConfig:
         return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
 
 
-def freeze(encoder: Encoder, count: int) -> None:
-    """Stop the first `count` modules of the backbone from training. Raises ValueError where there are fewer."""
+def freeze(encoder: Encoder, config: OptimiserConfig) -> None:
+    """Stop what is not to train. Raises ValueError where the backbone has fewer modules than are to be frozen."""
     steps = encoder.backbone.steps
-    if count >= len(steps):
-        raise ValueError(f"optimiser.frozen is {count}, the backbone has {len(steps)} modules: {', '.join(p for p, _ in steps)}")
-    for path, _ in steps[:count]:
+    if config.frozen >= len(steps):
+        raise ValueError(
+            f"optimiser.frozen is {config.frozen}, the backbone has {len(steps)} modules: {', '.join(path for path, _ in steps)}"
+        )
+    for path, _ in steps[: config.frozen]:
         encoder.backbone.get_submodule(path).requires_grad_(False)
+    encoder.projection.requires_grad_(config.projection)
 
 
 def build_optimizer(network: PairNetwork, config: OptimiserConfig) -> torch.optim.AdamW:

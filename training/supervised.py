@@ -1,4 +1,4 @@
-"""Supervised training of encoder and head on sketch-photo pairs: ``python -m training.supervised --config C.toml --data D --out O``.
+"""Supervised training of encoder and head on sketch-photo pairs: ``python -m training.supervised``.
 
 A configuration file says which datasets, which network, which loss and how long (training/configs/, docs/training.md). The
 official test sets play no part: figures on the way are on validation photos, people and categories cut from the training data
@@ -8,7 +8,6 @@ official test sets play no part: figures on the way are on validation photos, pe
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from dataclasses import dataclass, field
@@ -22,7 +21,8 @@ from fgsbir_edge.preprocess import InputSpec
 from training.config import ConfigError, read_config, to_table
 from training.data.augment import Augmentation
 from training.data.batches import BatchStream
-from training.data.sources import SourceConfig, ValidationSet, open_sources, validation_sets
+from training.data.recipes import RECIPES, ValidationSet, validation_sets
+from training.data.sources import SourceConfig, open_sources
 from training.losses import LossConfig, build_loss
 from training.memory import keep_freed_memory
 from training.models.config import EncoderConfig
@@ -31,7 +31,7 @@ from training.models.registry import backbone_info
 from training.models.weights import load_weights
 from training.network import PairNetwork
 from training.schedule import OptimiserConfig, freeze
-from training.trainer import RunConfig, Trainer
+from training.trainer import RunConfig, Trainer, brief
 from training.validation import Validator
 
 log = logging.getLogger("training.supervised")
@@ -41,12 +41,15 @@ PCA_STREAM = 1_000_000_000  # batches for principal components: numbers that tra
 
 @dataclass(frozen=True)
 class DataConfig:
-    """`sources`: where pairs come from and in which shares; `pairs`: how many a step; `validation`: names of sets, all if empty."""
+    """`sources`: where pairs come from and in which shares; `pairs`: how many a step; `validation`: names of sets.
+
+    Without names, every source validates on what it leaves out.
+    """
 
     sources: tuple[SourceConfig, ...]
     pairs: int = 24
     validation: tuple[str, ...] = ()
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
 
 @dataclass(frozen=True)
@@ -79,14 +82,14 @@ class PcaConfig:
 
 @dataclass(frozen=True)
 class SupervisedConfig:
-    """A whole run. `weights` is a file of pretrained weights for the backbone, or a checkpoint of the same encoder."""
+    """A whole run."""
 
     data: DataConfig
-    encoder: EncoderConfig = EncoderConfig()
-    input: InputConfig = InputConfig()
-    loss: LossConfig = LossConfig()
-    optimiser: OptimiserConfig = OptimiserConfig()
-    run: RunConfig = RunConfig()
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    input: InputConfig = field(default_factory=InputConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    run: RunConfig = field(default_factory=RunConfig)
     pca: PcaConfig = field(default_factory=PcaConfig)
 
 
@@ -106,14 +109,16 @@ class Components:
         initialise_by_pca(encoder, head, torch.cat(rows))
 
 
-def chosen_sets(names: tuple[str, ...], data: Path) -> list[ValidationSet]:
-    """The validation sets of these names under `data`, or all there are. Raises ConfigError."""
-    sets = {item.name: item for item in validation_sets(data)}
-    if missing := sorted(set(names) - set(sets)):
+def chosen_sets(config: DataConfig, data: Path) -> list[ValidationSet]:
+    """The validation sets named, or those of every source that leaves any out. Raises ConfigError."""
+    split = [source.folder for source in config.sources if source.kind == "pairs" and source.split != "all"]
+    sets = {item.name: item for item in validation_sets(data, tuple(dict.fromkeys([*split, *RECIPES])))}
+    own = {item.name for item in validation_sets(data, tuple(dict.fromkeys(split)))}
+    if missing := sorted(set(config.validation) - set(sets)):
         raise ConfigError(f"data.validation names {missing[0]!r}; under {data} there are {', '.join(sets) or 'none'}")
-    chosen = [sets[name] for name in names] if names else list(sets.values())
+    chosen = [item for name, item in sets.items() if name in (config.validation or own)]
     if not chosen:
-        raise ConfigError(f"{data}: no dataset here has a validation split; see docs/data.md")
+        raise ConfigError(f"{data}: no source leaves photos out to validate on; name a set in data.validation")
     return chosen
 
 
@@ -124,7 +129,7 @@ def build_network(config: SupervisedConfig, weights: Path | None) -> PairNetwork
     if weights is not None:
         report = load_weights(encoder.backbone, weights)
         log.info("%s: %d arrays loaded, %d left out", weights.name, len(report.used), len(report.left_out))
-    freeze(encoder, config.optimiser.frozen)
+    freeze(encoder, config.optimiser)
     network = PairNetwork(encoder, build_head(config.encoder), build_loss(config.loss, config.encoder))
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
@@ -136,7 +141,7 @@ def train(config: SupervisedConfig, data: Path, out: Path, weights: Path | None)
     spec = config.input.spec(config.encoder)
     sources = open_sources(config.data.sources, data, spec)
     stream = BatchStream(sources, spec, config.data.augmentation, config.data.pairs, config.run.seed)
-    validator = Validator(chosen_sets(config.data.validation, data), spec)
+    validator = Validator(chosen_sets(config.data, data), spec)
     network = build_network(config, weights)
     components = Components(stream, config.pca.batches)
     table = to_table(config)
@@ -152,7 +157,7 @@ def train(config: SupervisedConfig, data: Path, out: Path, weights: Path | None)
     )
     if config.pca.start and not trainer.started:
         components(network.encoder.eval(), network.head)
-        log.info("before training: %s", json.dumps({name: round(v, 1) for name, v in validator(network.encoder, network.head).items()}))
+        log.info("before training: %s", brief(validator(network.encoder, network.head)))
     return trainer.fit(network)
 
 
@@ -162,7 +167,9 @@ def main() -> int:
     options.add_argument("--data", type=Path, required=True, help="folder that holds the dataset folders the file names")
     options.add_argument("--out", type=Path, required=True, help="checkpoints, log.csv and curves.png; an unfinished run goes on")
     options.add_argument("--weights", type=Path, help="pretrained weights of the backbone; omitted: random (for trials only)")
-    options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. run.steps=500; repeatable")
+    options.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. run.steps=500; repeatable"
+    )
     arguments = options.parse_args()
 
     def start() -> int:

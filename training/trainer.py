@@ -89,7 +89,8 @@ class Trainer:
         from lightning_fabric import Fabric
 
         strategy = "auto" if self.run.devices == 1 else "ddp"
-        fabric = Fabric(self.run.accelerator, strategy, self.run.devices, precision=self.run.precision)
+        run = self.run
+        fabric = Fabric(accelerator=run.accelerator, strategy=strategy, devices=run.devices, precision=run.precision)
         fabric.launch()
         optimizer = build_optimizer(network, self.optimiser)
         average = MovingAverage(network.model_state(), self.optimiser.average)
@@ -132,14 +133,13 @@ class Trainer:
         log.info("going on from step %d", self.progress.step)
 
     def _batches(self, fabric: Any) -> Iterator[PairBatch]:
-        """This device's batches of the steps still to do: device d of n takes every n-th batch of the stream."""
-        count, rank = fabric.world_size, fabric.global_rank
-        steps = range(self.progress.step, self.run.steps)
-        numbers = [step * count + rank for step in steps]
-        quiet = not sys.stderr.isatty() or rank > 0
-        stream = self.stream.stream(numbers, workers=self.run.workers)
-        with closing(stream):
-            yield from tqdm(stream, initial=self.progress.step, total=self.run.steps, disable=quiet, unit="step")
+        """This device's batches of the steps still to do; every device but the first draws with a seed of its own."""
+        rank, own = fabric.global_rank, self.stream
+        if rank > 0:
+            own = BatchStream(own.sources, own.spec, own.augmentation, own.pairs_per_step, step_seed(own.seed, rank))
+        with closing(own.stream(self.progress.step, self.run.steps, self.run.workers)) as batches:  # type: ignore[type-var]
+            quiet = not sys.stderr.isatty() or rank > 0
+            yield from tqdm(batches, initial=self.progress.step, total=self.run.steps, disable=quiet, unit="step")
 
     def _step(self, fabric: Any, model: Any, optimizer: Any, batch: PairBatch) -> dict[str, float]:
         step = self.progress.step
@@ -159,7 +159,12 @@ class Trainer:
         return {f"loss/{name}": term for name, term in terms.items()}
 
     def _checkpoint(
-        self, network: PairNetwork, average: MovingAverage, optimizer: torch.optim.Optimizer, journal: Journal, terms: dict[str, float]
+        self,
+        network: PairNetwork,
+        average: MovingAverage,
+        optimizer: torch.optim.Optimizer,
+        journal: Journal,
+        terms: dict[str, float],
     ) -> dict[str, float]:
         """Validate the averaged weights; write log, curves, last, best where they are it, and the state to go on from."""
         encoder, head = copy.deepcopy(network.encoder).cpu(), copy.deepcopy(network.head).cpu()
@@ -172,7 +177,7 @@ class Trainer:
         rate = self.optimiser.factor(progress.step - 1, self.run.steps) * self.optimiser.rate
         journal.add({"step": progress.step, "loss": progress.loss, "rate": rate, **terms, **figures})
         journal.draw()
-        log.info("step %d %s", progress.step, " ".join(f"{name} {value:.1f}" for name, value in figures.items() if "acc@1" in name + " "))
+        log.info("step %d %s", progress.step, brief(figures))
         meta = {**self.meta, "step": progress.step, "seed": self.run.seed, "validation": figures}
         save_model(self.folder / LAST, encoder, head, meta)
         if figures[self.run.score] > progress.best:
@@ -187,6 +192,13 @@ class Trainer:
         save_state(self.folder, network.state_dict(), average.tensors, optimizer, self.progress, self.config)
 
 
+def brief(figures: dict[str, float]) -> str:
+    """One line for the log: every set's Acc@1 and the means."""
+    return ", ".join(
+        f"{name} {value:.1f}" for name, value in figures.items() if name.endswith("/acc@1") or name.startswith("mean/")
+    )
+
+
 def step_seed(*numbers: int) -> int:
     """One seed from several numbers, for dropout and mining: a function of the step, so that going on repeats it."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
@@ -194,4 +206,3 @@ def step_seed(*numbers: int) -> int:
 
 def _load(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
     module.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)})
-

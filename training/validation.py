@@ -9,7 +9,7 @@ import numpy as np
 
 from fgsbir_edge.photo import load_photo
 from fgsbir_edge.preprocess import InputSpec, photo_batch, sketch_pixels
-from training.data.sources import ValidationSet
+from training.data.recipes import ValidationSet
 from training.evaluation import BATCH, Encode, pair_ranks, torch_encode
 from training.metrics import accuracy
 from training.models.encoder import EmbeddingHead, Encoder
@@ -17,7 +17,7 @@ from training.models.encoder import EmbeddingHead, Encoder
 
 @dataclass(frozen=True)
 class _Kept:
-    """A set and its normalised pixels, half precision to save memory: sketches [Q,3,S,S], photos [N,3,S,S] in the order of names."""
+    """A set and its normalised pixels, half precision to save memory: sketches [Q,3,S,S], photos [N,3,S,S] by `names`."""
 
     chosen: ValidationSet
     names: list[str]
@@ -47,7 +47,10 @@ class Validator:
 
 
 def _keep(chosen: ValidationSet, spec: InputSpec) -> _Kept:
-    folder, names = chosen.folder, sorted(chosen.photos)
+    folder = chosen.folder
+    touched = {pair.category for pair in chosen.pairs}
+    every = [name for name, category in folder.photo_category.items() if category in touched]
+    names = sorted(every if chosen.photos is None else chosen.photos)
     keys = [pair.sketch for pair in chosen.pairs]
     sketches = [sketch_pixels([folder.sketch(key)], spec).astype(np.float16) for key in keys]
     loaded = (load_photo(folder.photo_path(name), spec.size, spec.photo_fit) for name in names)

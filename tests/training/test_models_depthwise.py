@@ -60,4 +60,6 @@ def test_other_shapes_are_refused(kernel: int, stride: int) -> None:
 @pytest.mark.parametrize("name", ["mobilenetv2", "efficientnet_lite0"])
 def test_fresh_norms_stand_behind_depthwise_convolutions_too(name: str) -> None:
     fresh = build_backbone(name, BackboneOptions(norm="fresh"))
-    assert all(isinstance(getattr(module, "norm", None), nn.BatchNorm2d) for module in fresh.modules() if isinstance(module, nn.Conv2d))
+    assert all(
+        isinstance(getattr(module, "norm", None), nn.BatchNorm2d) for module in fresh.modules() if isinstance(module, nn.Conv2d)
+    )

@@ -5,7 +5,7 @@ A dataset is known by the name of its folder. Its split is cut from pairs.csv, w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from training.data.splits import (
     CHAIRV1_VALIDATION_PHOTOS,
     CHAIRV2_VALIDATION_PHOTOS,
     SHOEV1_VALIDATION_PHOTOS,
+    merge_pairs,
     select,
     split_categories,
     split_drawings,
@@ -48,11 +49,12 @@ class ValidationSet:
 
 @dataclass(frozen=True)
 class PhotoRecipe:
-    """A dataset split by photo."""
+    """A dataset split by photo. `tables`: where its validation queries come from, joined as in a source."""
 
     validation: int
     salt: str
     keep: frozenset[str] = frozenset()
+    tables: tuple[str, ...] = ("pairs.csv",)
 
     def _held(self, folder: PairsFolder) -> frozenset[str]:
         return split_photos(folder, self.validation, self.salt, self.keep)[1]
@@ -62,7 +64,11 @@ class PhotoRecipe:
 
     def validations(self, name: str, folder: PairsFolder) -> list[ValidationSet]:
         held = self._held(folder)
-        return [ValidationSet(name, folder, select(folder.pairs, photos=held), held, False)]
+        pairs: tuple[Pair, ...] = ()
+        for table in self.tables:
+            if (folder.root / table).is_file():
+                pairs = merge_pairs(pairs, PairsFolder.read(folder.root, table).pairs)
+        return [ValidationSet(name, folder, select(pairs, photos=held), held, False)]
 
 
 @dataclass(frozen=True)
@@ -96,13 +102,34 @@ class CategoryRecipe:
         return [ValidationSet(name, folder, pairs, None, True)]
 
 
+@dataclass(frozen=True)
+class OwnRecipe:
+    """Any other dataset: a fifth of the photos that have sketches are held back, at most 100.
+
+    With one category they are the gallery; with several, a gallery is all photos of the query's category, trained on or not.
+    """
+
+    def _held(self, folder: PairsFolder) -> frozenset[str]:
+        count = len({pair.photo for pair in folder.pairs})
+        return split_photos(folder, min(max(count // 5, 1), 100), f"{folder.root.name}-photos")[1]
+
+    def training(self, folder: PairsFolder) -> TrainingSide:
+        return TrainingSide(frozenset(folder.photo_category) - self._held(folder))
+
+    def validations(self, name: str, folder: PairsFolder) -> list[ValidationSet]:
+        held = self._held(folder)
+        several = len({pair.category for pair in folder.pairs}) > 1
+        return [ValidationSet(name, folder, select(folder.pairs, photos=held), None if several else held, several)]
+
+
 RECIPES: dict[str, PhotoRecipe | DrawingsRecipe | CategoryRecipe] = {
     "chairv2": PhotoRecipe(CHAIRV2_VALIDATION_PHOTOS, "chairv2-photos", frozenset(CHAIRV2_SHARED)),
     "chairv1": PhotoRecipe(CHAIRV1_VALIDATION_PHOTOS, "chairv1-photos", frozenset(CHAIRV1_SHARED)),
-    "shoev1": PhotoRecipe(SHOEV1_VALIDATION_PHOTOS, "shoev1-photos"),
+    "shoev1": PhotoRecipe(SHOEV1_VALIDATION_PHOTOS, "shoev1-photos", tables=("pairs_extra.csv", "pairs.csv")),
     "drawings32": DrawingsRecipe(),
     "sketchy": CategoryRecipe(),
 }
+OWN = OwnRecipe()
 
 
 def everything(folder: PairsFolder) -> TrainingSide:
@@ -111,27 +138,21 @@ def everything(folder: PairsFolder) -> TrainingSide:
 
 
 def training_side(folder: PairsFolder, split: str) -> TrainingSide:
-    """The photos and people that train: "all", or "train" for the split of the dataset of this folder's name.
+    """The photos and people that train: "all", or "train" for the split of this folder's name (OWN where it is not known).
 
-    Raises PairsFormatError for another split, and for "train" where no split is known.
+    Raises PairsFormatError for another split.
     """
-    recipes: dict[str, Callable[[PairsFolder], TrainingSide]] = {name: recipe.training for name, recipe in RECIPES.items()}
     if split == "all":
         return everything(folder)
     if split != "train":
         raise PairsFormatError(f'{folder.root}: no split named {split!r}; write "train" or "all"')
-    if folder.root.name not in recipes:
-        known = ", ".join(RECIPES)
-        raise PairsFormatError(
-            f'{folder.root}: no split is known for a folder of this name (known: {known}); rename it, or write split = "all"'
-        )
-    return recipes[folder.root.name](folder)
+    return RECIPES.get(folder.root.name, OWN).training(folder)
 
 
-def validation_sets(data: Path) -> list[ValidationSet]:
-    """Of every known dataset in the folder `data`, its validation sets. Raises PairsFormatError for a bad table."""
+def validation_sets(data: Path, folders: Sequence[str] = tuple(RECIPES)) -> list[ValidationSet]:
+    """The validation sets of those `folders` of `data` that are there. Raises PairsFormatError for a bad table."""
     found: list[ValidationSet] = []
-    for name, recipe in RECIPES.items():
+    for name in folders:
         if (data / name / "pairs.csv").is_file():
-            found += recipe.validations(name, PairsFolder.read(data / name))
+            found += RECIPES.get(name, OWN).validations(name, PairsFolder.read(data / name))
     return found

@@ -136,11 +136,12 @@ class EfficientNetLite(Backbone):
         steps = [("stem", "")]
         inputs = STEM
         stages: list[nn.Module] = []
-        for number, (expansion, outputs, _, stride, kernel) in enumerate(STAGES):
+        for number, (expansion, _, _, stride, kernel) in enumerate(STAGES):
+            outputs = info.stages[number].channels
             blocks = []
             for index in range(scaling.blocks(number)):
-                blocks.append(InvertedResidual(inputs, info.stages[number].channels, kernel, 1 if index else stride, expansion))
-                inputs = info.stages[number].channels
+                blocks.append(InvertedResidual(inputs, outputs, kernel, 1 if index else stride, expansion))
+                inputs = outputs
             stages.append(nn.Sequential(*blocks))
             steps.append((f"stages.{number}", f"stage{number + 1}"))
         self.stages = nn.ModuleList(stages)
@@ -188,4 +189,3 @@ class EfficientNetLite(Backbone):
                         found[f"stages.{stage}.{index}.{part}"] = f"_blocks.{number}._{part}_conv", f"_blocks.{number}._bn{norm}"
                 number += 1
         return found
-

@@ -6,7 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from training.models import efficientnet_lite, inception, mobilenetv2, mobilenetv3, resnet, resnetv2, squeezenet, timm_backbone, vgg
+from training.models import (
+    efficientnet_lite,
+    inception,
+    mobilenetv2,
+    mobilenetv3,
+    resnet,
+    resnetv2,
+    squeezenet,
+    timm_backbone,
+    vgg,
+)
 from training.models.backbone import DEFAULTS, Backbone, BackboneInfo, BackboneOptions
 
 _Build = Callable[[BackboneOptions], Backbone]
