@@ -26,7 +26,7 @@ from fgsbir_edge.files import write_atomic
 from fgsbir_edge.photo import ImageBudget
 from fgsbir_edge.reading import read_start
 
-FORMAT = 1  # raise when photo_pixels, drawing_pixels or edges.py give other pixels, or the file changes
+FORMAT = 2  # raise when photo_pixels, drawing_pixels or edges.py give other pixels, or the file changes
 _DIGEST = 32  # bytes
 
 Pixels = NDArray[np.uint8]

@@ -19,12 +19,17 @@ from fgsbir_edge.photo import Fit, load_photo
 SIDE = 256  # pixels at which edges are found
 PREFIX = "edges"  # of the sketch names below; no dataset folder can hold a file of such a name
 
+GAMMA = 0.7  # between light and what the eye makes of it: seams of dark leather count as well as outlines of pale things
+FLOOR = 0.008  # slope per pixel below which it is noise or a soft shadow
+CONTRAST = 90.0  # percentile of the edges' slopes
+MOST = 0.05  # share of the pixels that lines take; leaves and grass would take more, a drawing has the weightiest lines alone
+
 Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class EdgeScale:
-    """One scale: Gaussian width in pixels of a 256 image, thresholds on the slope of grey values in [0,1] per pixel, and the
+    """One scale: Gaussian width in pixels of a 256 image, the two thresholds as shares of the photo's own contrast, and the
     shortest line kept, in pixels."""
 
     sigma: float
@@ -33,7 +38,7 @@ class EdgeScale:
     shortest: int
 
 
-SCALES = (EdgeScale(1.0, 0.04, 0.10, 12), EdgeScale(1.6, 0.03, 0.07, 18), EdgeScale(2.4, 0.02, 0.05, 24))
+SCALES = (EdgeScale(1.0, 0.20, 0.45, 14), EdgeScale(1.6, 0.20, 0.45, 20), EdgeScale(2.4, 0.20, 0.45, 26))
 
 
 def edge_key(photo: str, scale: int) -> str:
@@ -53,36 +58,61 @@ def edge_drawing(path: Path, fit: Fit, scale: int, side: int, line_width: float)
 
     Raises what load_photo raises.
     """
+    from scipy import ndimage
+
     lines = edges(load_photo(path, SIDE, fit), SCALES[scale])
+    smooth = ndimage.gaussian_filter(lines.astype(np.float32), 0.8)  # or the pixels' stairs would show
     try:
-        return drawing_pixels(Drawing(lines.astype(np.float32)), side, line_width=line_width)
+        return drawing_pixels(Drawing(np.minimum(2.5 * smooth, 1.0)), side, line_width=line_width)
     except EmptySketchError:
         return np.zeros((side, side), np.uint8)
 
 
 def edges(photo: NDArray[np.uint8], scale: EdgeScale) -> NDArray[np.bool_]:
-    """Thin lines [S,S] along the edges of a photo [S,S,3]; the strongest over the three colours counts."""
-    from scipy import ndimage
-
+    """Thin lines [S,S] along the edges of a photo [S,S,3]; none where the photo is flat."""
     slope_y, slope_x = _slopes(photo, scale.sigma)
     strength = np.hypot(slope_x, slope_y)
-    ridge = _thinned(strength, slope_x, slope_y)
-    labels, count = ndimage.label(ridge & (strength > scale.low), np.ones((3, 3)))
-    length = np.bincount(labels.ravel(), minlength=count + 1)
-    keep = length >= scale.shortest
-    strong = np.zeros(count + 1, bool)
-    strong[labels[ridge & (strength > scale.high)]] = True
-    keep &= strong
-    keep[0] = False
-    lines: NDArray[np.bool_] = keep[labels]
-    return lines
+    ridge = _thinned(strength, slope_x, slope_y) & (strength > FLOOR)
+    if not ridge.any():
+        return ridge
+    labels, length = _pieces(ridge)
+    lines = (length >= scale.shortest)[labels] & ridge  # specks do not say what contrast the lines have
+    contrast = np.percentile(
+        strength[lines if lines.any() else ridge], CONTRAST
+    )  # of this photo, so that pale things have outlines
+    labels, length = _pieces(ridge & (strength > scale.low * contrast))
+    strong = np.zeros(len(length), bool)
+    strong[labels[ridge & (strength > scale.high * contrast)]] = True
+    strong[0] = False
+    long = strong & (length >= scale.shortest)
+    return _weightiest(long if long.any() else strong, labels, length, strength)
+
+
+def _pieces(lines: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Connected lines: a number for each pixel [S,S], 0 where there is none, and the pixels of each number."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(lines, np.ones((3, 3)))
+    return labels, np.bincount(labels.ravel(), minlength=count + 1)
+
+
+def _weightiest(
+    chosen: NDArray[np.bool_], labels: NDArray[np.intp], length: NDArray[np.intp], strength: Float32
+) -> NDArray[np.bool_]:
+    """Of the chosen pieces those with the largest sum of strength, as many as a drawing may have; one at least."""
+    weight = np.where(chosen, np.bincount(labels.ravel(), strength.ravel(), minlength=len(length)), 0.0)
+    order = np.argsort(-weight, kind="stable")[: int(chosen.sum())]
+    drawn = np.cumsum(length[order]) <= MOST * strength.size
+    drawn[:1] = True
+    result: NDArray[np.bool_] = np.isin(labels, order[drawn])
+    return result
 
 
 def _slopes(photo: NDArray[np.uint8], sigma: float) -> tuple[Float32, Float32]:
     """Gaussian derivatives down and across [S,S] of the colour that changes most at each pixel."""
     from scipy import ndimage
 
-    values = photo.astype(np.float32) / 255
+    values = (photo.astype(np.float32) / 255) ** GAMMA
     down, across = (
         np.stack([ndimage.gaussian_filter(values[..., c], sigma, order=order, mode="nearest") for c in range(3)])
         for order in ((1, 0), (0, 1))
