@@ -152,7 +152,6 @@ def test_a_second_table_adds_only_what_the_first_lacks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "error", "words"),
     [
-        (SourceConfig("v", "vectors"), PairsFormatError, 'no split is known .* split = "all"'),
         (SourceConfig("v", "vectors", split="half"), PairsFormatError, "no split named 'half'"),
         (SourceConfig("v", "nowhere", split="all"), PairsFormatError, "cannot be read"),
         (SourceConfig("v", "nowhere", kind="edges"), UnreadableImageError, "nowhere"),

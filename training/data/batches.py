@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,7 +87,7 @@ class BatchStream:
             source=source.name,
         )
 
-    def stream(self, first: int, last: int, workers: int = 0) -> Iterator[PairBatch]:
+    def stream(self, first: int, last: int, workers: int = 0) -> Generator[PairBatch, None, None]:
         """The batches of steps `first` to `last` - 1 in order; equal for any number of workers.
 
         With `workers`, so many processes make batches ahead. They are started afresh rather than forked, which is safe beside
