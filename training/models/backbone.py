@@ -39,8 +39,8 @@ class BackboneInfo:
 
     `default` names the stages tapped unless told otherwise, `grids` their usual pooling cells a side. `published` is the number
     of parameters of the whole classification network as published, None where only a part of it is implemented. `normalised`
-    says whether it has normalisation layers of its own. `needs` is an optional package it is built from. `mean` and `std` are
-    what its weights expect of pixels in [0,1].
+    says whether it has normalisation layers of its own. `needs` is an optional package it is built from, `package` one that
+    carries its pretrained weights. `mean` and `std` are what its weights expect of pixels in [0,1].
     """
 
     name: str
@@ -52,6 +52,7 @@ class BackboneInfo:
     normalised: bool
     published: int | None = None
     needs: str = ""
+    package: str = ""
     mean: tuple[float, float, float] = InputSpec.mean
     std: tuple[float, float, float] = InputSpec.std
 

