@@ -73,11 +73,13 @@ class PcaConfig:
     batches   batches of training pairs they are computed from
     start     set the projection before training
     refit     set it anew, in a copy, before every validation: what is validated and kept has it
+    whitening components are divided by their singular values to this power
     """
 
     batches: int = 40
     start: bool = True
     refit: bool = False
+    whitening: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -98,15 +100,15 @@ class Components:
     """Sets a model's projection and head to principal components of training pairs' pooled features."""
 
     stream: BatchStream
-    batches: int
+    config: PcaConfig
 
     @torch.no_grad()
     def __call__(self, encoder: Encoder, head: EmbeddingHead) -> None:
         rows = []
-        for number in range(self.batches):
+        for number in range(self.config.batches):
             batch = self.stream.batch(PCA_STREAM + number)
             rows += [encoder.pool(batch.sketches), encoder.pool(batch.photos)]
-        initialise_by_pca(encoder, head, torch.cat(rows))
+        initialise_by_pca(encoder, head, torch.cat(rows), self.config.whitening)
 
 
 def chosen_sets(config: DataConfig, data: Path) -> list[ValidationSet]:
@@ -161,7 +163,7 @@ def train(config: SupervisedConfig, data: Path, out: Path, weights: Path | None,
     stream = BatchStream(sources, spec, config.data.augmentation, config.data.pairs, config.run.seed)
     validator = Validator(chosen_sets(config.data, data), spec)
     network = build_network(config, weights)
-    components = Components(stream, config.pca.batches)
+    components = Components(stream, config.pca)
     table = to_table(config)
     trainer = Trainer(
         out,

@@ -128,31 +128,31 @@ def build_head(config: EncoderConfig) -> EmbeddingHead:
     return EmbeddingHead(config.features, config.embedding, identity=config.head == "identity")
 
 
-WHITENING = 0.25  # between principal components as they are (0) and fully whitened ones (1)
+WHITENING = 0.25  # between principal components as they are (0) and fully whitened ones (1); meta-training's choice
 
 
 @torch.no_grad()
-def initialise_by_pca(encoder: Encoder, head: EmbeddingHead, pooled: Tensor) -> None:
+def initialise_by_pca(encoder: Encoder, head: EmbeddingHead, pooled: Tensor, whitening: float = WHITENING) -> None:
     """Set the projection to principal components of pooled training features [N,R], the head to its leading rows.
 
-    Components are divided by their singular value to the power WHITENING. Before training this starts the model at the frozen
+    Components are divided by their singular value to the power `whitening`. Before training this starts the model at the frozen
     backbone's retrieval figures; after training it undoes what the projection has learned by heart and the backbone has not.
     Without a projection the components go into the head, of unit features then; without either there is nothing to set.
     """
     features, embedding = encoder.config.features, encoder.config.embedding
     if isinstance(encoder.projection, nn.Linear):
-        _set_components(encoder.projection, pooled, features)
+        _set_components(encoder.projection, pooled, features, whitening)
         head.linear.weight.copy_(torch.eye(embedding, features))
         head.linear.bias.zero_()
     elif encoder.config.head == "linear":
-        _set_components(head.linear, F.normalize(pooled, dim=1), embedding)
+        _set_components(head.linear, F.normalize(pooled, dim=1), embedding, whitening)
 
 
-def _set_components(layer: nn.Linear, rows: Tensor, count: int) -> None:
+def _set_components(layer: nn.Linear, rows: Tensor, count: int, whitening: float) -> None:
     mean = rows.mean(0)
     _, singular, components = torch.linalg.svd(rows - mean, full_matrices=False)
     rank = min(count, components.shape[0])
-    scale = (singular[:rank] / singular[0]).clamp_min(1e-4) ** -WHITENING
+    scale = (singular[:rank] / singular[0]).clamp_min(1e-4) ** -whitening
     weight = torch.zeros_like(layer.weight)
     weight[:rank] = components[:rank] * scale.unsqueeze(1)
     norm = ((rows - mean) @ weight.T).norm(dim=1).mean()
