@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,11 @@ def draw_curves(rows: list[dict[str, float]], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for axes, wanted, label in (
+    panels: tuple[tuple[Any, Callable[[str], bool], str], ...] = (
         (left, lambda name: name == "loss" or name.startswith("loss/"), "training loss"),
         (right, lambda name: name.endswith("/acc@1"), "validation Acc@1, %"),
-    ):
+    )
+    for axes, wanted, label in panels:
         for name in dict.fromkeys(name for row in rows for name in row if wanted(name)):
             points = [(row["step"], row[name]) for row in rows if name in row]
             axes.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else None, label=name)
@@ -86,7 +88,7 @@ def draw_curves(rows: list[dict[str, float]], path: Path) -> None:
 
 def _summary_writer(folder: Path, step: int) -> Any:
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        board = importlib.import_module("torch.utils.tensorboard")
     except ImportError:
         raise FgsbirError("run.tensorboard is set, but TensorBoard is not installed: pip install tensorboard") from None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
+    return board.SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

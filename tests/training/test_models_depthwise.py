@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from training.models.backbone import BackboneOptions
-from training.models.depthwise import DepthwiseConv2d, input_gradient, weight_gradient
+from training.models.depthwise import DepthwiseConv2d, convolve, input_gradient, weight_gradient
 from training.models.registry import build_backbone
 
 pytestmark = pytest.mark.torch
@@ -63,3 +63,13 @@ def test_fresh_norms_stand_behind_depthwise_convolutions_too(name: str) -> None:
     assert all(
         isinstance(getattr(module, "norm", None), nn.BatchNorm2d) for module in fresh.modules() if isinstance(module, nn.Conv2d)
     )
+
+
+def test_kernels_beyond_those_known_take_pytorchs_own_path() -> None:
+    torch.manual_seed(2)
+    layer = nn.Conv2d(4, 4, 7, 2, 3, groups=4)
+    x = torch.randn(2, 4, 12, 12, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours, plain = convolve(layer, x), layer(x)
+    assert torch.equal(ours, plain)
+    assert "Depthwise" not in type(ours.grad_fn).__name__

@@ -14,12 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+KERNELS, STRIDES = (3, 5), (1, 2)
+
 
 class DepthwiseConv2d(nn.Conv2d):
     """A depthwise convolution, kernel 3 or 5, stride 1 or 2; computes what ``nn.Conv2d`` does, to rounding."""
 
     def __init__(self, channels: int, kernel: int, stride: int, padding: int) -> None:
-        if kernel not in (3, 5) or stride not in (1, 2):
+        if kernel not in KERNELS or stride not in STRIDES:
             raise ValueError(f"depthwise kernel {kernel} and stride {stride}: expected 3 or 5, and 1 or 2")
         super().__init__(channels, channels, kernel, stride, padding, groups=channels)
 
@@ -30,10 +32,12 @@ class DepthwiseConv2d(nn.Conv2d):
 def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """What `conv` computes of x [B,C,H,W]; with the fast gradients where it is depthwise and trains in autocast on a CPU."""
     depthwise = conv.groups == conv.in_channels == conv.out_channels
-    if depthwise and torch.is_grad_enabled() and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+    known = conv.kernel_size[0] in KERNELS and conv.stride[0] in STRIDES
+    if depthwise and known and torch.is_grad_enabled() and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
         bias = None if conv.bias is None else conv.bias.to(dtype)
-        out: Tensor = _Depthwise.apply(x.to(dtype), conv.weight.to(dtype), bias, conv.stride[0], int(conv.padding[0]))
+        geometry = conv.stride[0], int(conv.padding[0])
+        out: Tensor = _Depthwise.apply(x.to(dtype), conv.weight.to(dtype), bias, *geometry)  # type: ignore[no-untyped-call]
         return out
     plain: Tensor = conv._conv_forward(x, conv.weight, conv.bias)
     return plain

@@ -119,8 +119,8 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:  # [B,inputs,H,W] -> [B,outputs,ceil(H/stride),ceil(W/stride)]
-        y = F.relu6(self.expand(x)) if self.expands else x
-        y = self.project(F.relu6(self.depthwise(self.pad(y))))
+        wide = F.relu6(self.expand(x)) if self.expands else x
+        y: Tensor = self.project(F.relu6(self.depthwise(self.pad(wide))))
         return x + y if self.residual else y
 
 
