@@ -101,6 +101,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return value
     if origin is tuple:
         return _tuple(get_args(hint), value, where)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} is {value!r}, expected a table")
+        return {name: _value(get_args(hint)[1], item, f"{where}.{name}") for name, item in value.items()}
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where} is {value!r}, expected a table")
