@@ -67,19 +67,19 @@ def draw_curves(rows: list[dict[str, float]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(14, 4), layout="constrained")
     panels: tuple[tuple[Any, Callable[[str], bool], str], ...] = (
-        (left, lambda name: name == "loss" or name.startswith("loss/"), "training loss"),
+        (left, lambda name: name.startswith("loss") and name != "loss/temperature", "training loss"),
         (right, lambda name: name.endswith("/acc@1"), "validation Acc@1, %"),
     )
     for axes, wanted, label in panels:
         for name in dict.fromkeys(name for row in rows for name in row if wanted(name)):
             points = [(row["step"], row[name]) for row in rows if name in row]
-            axes.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else None, label=name)
+            axes.plot(*zip(*points, strict=True), marker="." if len(points) < 20 else None, label=name)
         axes.set(xlabel="step", ylabel=label)
         axes.grid(alpha=0.3)
         if axes.lines:
-            axes.legend(fontsize="small")
+            axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     temporary = path.with_suffix(".partial.png")
     figure.savefig(temporary, dpi=110)
     pyplot.close(figure)

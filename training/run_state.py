@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,12 @@ class ResumeError(FgsbirError, ValueError):
 
 @dataclass
 class Progress:
-    """Steps done, the best validation score so far, and the validations since it."""
+    """Steps done, the best validation score so far, the validations since it, and running means of the loss and its terms."""
 
     step: int = 0
     best: float = -1.0
     stale: int = 0
-    loss: float = 0.0
+    losses: dict[str, float] = field(default_factory=dict)
 
 
 def save_state(

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from training.checkpoint import save_model
+from training.checkpoint import read_meta, save_model
 from training.data.batches import BatchStream, PairBatch
 from training.journal import Journal
 from training.models.encoder import EmbeddingHead, Encoder
@@ -32,7 +32,8 @@ from training.schedule import MovingAverage, OptimiserConfig, build_optimizer, s
 log = logging.getLogger("training.trainer")
 
 LAST, BEST = "last.safetensors", "best.safetensors"
-SMOOTHING = 0.98  # of the loss that is written down
+SMOOTHING = 0.98  # of the losses that are written down
+LOG_EVERY = 50  # steps between rows of the log
 Validate = Callable[[Encoder, EmbeddingHead], dict[str, float]]
 Refit = Callable[[Encoder, EmbeddingHead], None]
 
@@ -98,22 +99,21 @@ class Trainer:
         journal = Journal(self.folder, self.progress.step, tensorboard=self.run.tensorboard) if fabric.is_global_zero else None
         model, optimizer = fabric.setup(network, optimizer)
         average.tensors = {name: tensor.to(fabric.device) for name, tensor in average.tensors.items()}
-        figures: dict[str, float] = {}
         begun, first = time.monotonic(), self.progress.step
         with closing(self._batches(fabric)) as batches:
             try:
                 for batch in batches:
-                    terms = self._step(fabric, model, optimizer, batch)
+                    self._step(fabric, model, optimizer, batch)
                     average.update(network.model_state(), self.progress.step)
                     self.progress.step += 1
-                    if self.progress.step % self.run.every and self.progress.step != self.run.steps:
-                        continue
-                    if journal is not None:
-                        seconds = (time.monotonic() - begun) / (self.progress.step - first)
-                        figures = self._checkpoint(network, average, optimizer, journal, {**terms, "seconds/step": seconds})
-                    fabric.barrier()
-                    if self.run.patience and fabric.broadcast(self.progress.stale) >= self.run.patience:
-                        log.info("no better %s in %d validations: stopped", self.run.score, self.run.patience)
+                    validate = self.progress.step % run.every == 0 or self.progress.step == run.steps
+                    if journal is not None and (validate or self.progress.step % LOG_EVERY == 0):
+                        figures = self._checkpoint(network, average) if validate else {}
+                        self._write(journal, figures, (time.monotonic() - begun) / (self.progress.step - first))
+                    if validate and journal is not None:
+                        self._save(network, average, optimizer)  # last: it says that the others are there
+                    if validate and run.patience and fabric.broadcast(self.progress.stale) >= run.patience:
+                        log.info("no better %s in %d validations: stopped", run.score, run.patience)
                         break
             except KeyboardInterrupt:
                 if journal is not None:
@@ -121,7 +121,9 @@ class Trainer:
                     log.info("stopped at step %d; the same command goes on from there", self.progress.step)
                 raise
         average.copy_to(network)
-        return figures
+        fabric.barrier()
+        last: dict[str, float] = read_meta(self.folder / LAST)["validation"]
+        return last
 
     def _resume(self, network: PairNetwork, average: MovingAverage, optimizer: torch.optim.Optimizer) -> None:
         found = load_state(self.folder, optimizer, self.config)
@@ -141,7 +143,7 @@ class Trainer:
             quiet = not sys.stderr.isatty() or rank > 0
             yield from tqdm(batches, initial=self.progress.step, total=self.run.steps, disable=quiet, unit="step")
 
-    def _step(self, fabric: Any, model: Any, optimizer: Any, batch: PairBatch) -> dict[str, float]:
+    def _step(self, fabric: Any, model: Any, optimizer: Any, batch: PairBatch) -> None:
         step = self.progress.step
         torch.manual_seed(step_seed(self.run.seed, step, fabric.global_rank))
         set_rate(optimizer, self.optimiser.factor(step, self.run.steps))
@@ -152,21 +154,27 @@ class Trainer:
         fabric.backward(loss)
         fabric.clip_gradients(model, optimizer, max_norm=self.optimiser.clip, error_if_nonfinite=True)
         optimizer.step()
-        value = float(loss.detach())
-        self.progress.loss = value if step == 0 else SMOOTHING * self.progress.loss + (1 - SMOOTHING) * value
-        if (step + 1) % 50 == 0 and not sys.stderr.isatty():
-            log.info("step %d loss %.3f", step + 1, self.progress.loss)
-        return {f"loss/{name}": term for name, term in terms.items()}
+        self._average({"loss": float(loss.detach()), **{f"loss/{name}": term for name, term in terms.items() if name != "total"}})
 
-    def _checkpoint(
-        self,
-        network: PairNetwork,
-        average: MovingAverage,
-        optimizer: torch.optim.Optimizer,
-        journal: Journal,
-        terms: dict[str, float],
-    ) -> dict[str, float]:
-        """Validate the averaged weights; write log, curves, last, best where they are it, and the state to go on from."""
+    def _average(self, values: dict[str, float]) -> None:
+        """Take a step's values into the running means, the first as they are."""
+        kept = self.progress.losses
+        for name, value in values.items():
+            kept[name] = SMOOTHING * kept[name] + (1 - SMOOTHING) * value if name in kept else value
+
+    def _write(self, journal: Journal, figures: dict[str, float], seconds: float) -> None:
+        """One row of the log, and where there are figures the curves and a line."""
+        progress = self.progress
+        rate = self.optimiser.factor(progress.step - 1, self.run.steps) * self.optimiser.rate
+        journal.add({"step": progress.step, **progress.losses, "rate": rate, "seconds/step": seconds, **figures})
+        if figures:
+            journal.draw()
+            log.info("step %d %s", progress.step, brief(figures))
+        else:
+            log.info("step %d loss %.3f, %.2f s/step", progress.step, progress.losses["loss"], seconds)
+
+    def _checkpoint(self, network: PairNetwork, average: MovingAverage) -> dict[str, float]:
+        """Validate the averaged weights; write the last checkpoint, and the best where they are it."""
         encoder, head = copy.deepcopy(network.encoder).cpu(), copy.deepcopy(network.head).cpu()
         _load(encoder, average.tensors, "encoder.")
         _load(head, average.tensors, "head.")
@@ -174,10 +182,6 @@ class Trainer:
             self.refit(encoder.eval(), head.eval())
         figures = self.validate(encoder, head)
         progress = self.progress
-        rate = self.optimiser.factor(progress.step - 1, self.run.steps) * self.optimiser.rate
-        journal.add({"step": progress.step, "loss": progress.loss, "rate": rate, **terms, **figures})
-        journal.draw()
-        log.info("step %d %s", progress.step, brief(figures))
         meta = {**self.meta, "step": progress.step, "seed": self.run.seed, "validation": figures}
         save_model(self.folder / LAST, encoder, head, meta)
         if figures[self.run.score] > progress.best:
@@ -185,7 +189,6 @@ class Trainer:
             save_model(self.folder / BEST, encoder, head, meta)
         else:
             progress.stale += 1
-        self._save(network, average, optimizer)  # last: it says that the others are there
         return figures
 
     def _save(self, network: PairNetwork, average: MovingAverage, optimizer: torch.optim.Optimizer) -> None:
