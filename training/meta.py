@@ -195,8 +195,12 @@ def train(arguments: argparse.Namespace) -> int:
     domains = [projected(domain, encoder) for domain in domains]
     validation = {name: (projected(domain, encoder), tasks) for name, (domain, tasks) in validation.items()}
     model = MetaModel(head.linear, config)
+    model.log_gain.requires_grad_(not arguments.fixed_gains)
     fast = [model.log_gain, model.rates, *(model.margin_net.parameters() if model.margin_net is not None else [])]
-    groups = [{"params": list(model.head.parameters()), "lr": arguments.rate}, {"params": fast, "lr": arguments.fast_rate}]
+    groups = [
+        {"params": list(model.head.parameters()), "lr": arguments.rate},
+        {"params": [item for item in fast if item.requires_grad], "lr": arguments.fast_rate},
+    ]
     optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(arguments.steps, 1))
     shares = np.array([item.share for item in domains]) / sum(item.share for item in domains)
@@ -264,6 +268,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--out", type=Path, required=True, help="file to write, .safetensors")
     options.add_argument("--keep-projection", action="store_true", help="start from the checkpoint's own projection and head")
+    options.add_argument("--fixed-gains", action="store_true", help="do not train the gains of the features")
     options.add_argument("--k", type=int, default=5)
     options.add_argument("--inner-steps", type=int, default=1)
     options.add_argument("--inner-rate", type=float, default=0.5)
