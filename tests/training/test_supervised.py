@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.training.recipe import RECIPE
 from training.checkpoint import load_model, read_meta
 from training.config import ConfigError, read_config
 from training.journal import CURVES, Journal, read_log
@@ -25,40 +26,17 @@ from training.trainer import BEST, LAST, step_seed
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
-CONFIG = """
-[encoder]
-size = 64
-features = 16
-embedding = 8
-grids = [2, 1]
-dropout = 0.1
-[loss]
-learn_temperature = true
-[pca]
-batches = 2
-[run]
-steps = 4
-every = 2
-threads = 1
-[data]
-pairs = 4
-[[data.sources]]
-name = "shapes"
-folder = "shapes"
-by_category = true
-"""
-
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> SupervisedConfig:
     path = tmp_path_factory.mktemp("config") / "run.toml"
-    path.write_text(CONFIG)
+    path.write_text(RECIPE)
     return read_config(path, SupervisedConfig)
 
 
 @pytest.fixture(scope="module")
 def data(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds the shapes under the name that CONFIG gives them."""
+    """A folder that holds the shapes under the name that RECIPE gives them."""
     root = tmp_path_factory.mktemp("data")
     (root / "shapes").symlink_to(shapes)
     return root
@@ -167,7 +145,7 @@ def test_unknown_validation_sets_are_named(config: SupervisedConfig, data: Path,
 @pytest.mark.slow
 def test_the_command_takes_settings_and_names_what_is_wrong(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
-    path.write_text(CONFIG)
+    path.write_text(RECIPE)
     command = [sys.executable, "-m", "training.supervised", "--config", str(path), "--data", str(data)]
     command += ["--out", str(tmp_path / "run"), "--weights", "random"]
     ran = subprocess.run(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.recipe import RECIPE
 from training import variants as module
 from training.config import ConfigError
 from training.journal import read_log
@@ -14,30 +15,11 @@ from training.variants import collect, markdown, read_variants, train_all
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
-RECIPE = """
-[encoder]
-size = 64
-features = 16
-embedding = 8
-grids = [2, 1]
-[pca]
-batches = 2
-[run]
-steps = 2
-every = 1
-threads = 1
-[data]
-pairs = 4
-[[data.sources]]
-name = "shapes"
-folder = "shapes"
-by_category = true
-"""
 VARIANTS = """
 [variants.recipe]
 settings = []
 [variants.triplet]
-settings = ["loss.main='triplet'", "run.every=2"]
+settings = ["loss.main='triplet'", "run.every=4"]
 """
 
 
@@ -58,7 +40,7 @@ def test_variants_are_trained_once_and_compared(shapes: Path, tmp_path: Path, mo
     last = [read_log(tmp_path / "out" / f"recipe-{seed}")[-1]["mean/mrr"] for seed in (0, 1)]
     assert table["recipe"]["mean"]["mean/mrr"] == pytest.approx(sum(last) / 2, abs=1e-3)
     assert table["recipe"]["deviation"]["mean/mrr"] == pytest.approx(abs(last[0] - last[1]) / 2**0.5, abs=1e-3)
-    assert table["triplet"]["settings"] == ["loss.main='triplet'", "run.every=2"]
+    assert table["triplet"]["settings"] == ["loss.main='triplet'", "run.every=4"]
     json.dumps(table)
     lines = markdown(table).splitlines()
     assert lines[0] == "| variant | shapes/acc@1 | mean/acc@1 | mean/mrr |"

@@ -12,12 +12,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.models.backbone import DEFAULTS, Backbone, BackboneInfo, BackboneOptions, Kind, Shape, Stage
 from training.models.depthwise import DepthwiseConv2d
+from training.models.folding import norm_shapes, unit_shapes, unit_state
 
 # expansion, output channels, blocks, stride of the first block, kernel
 STAGES = (
@@ -31,9 +31,7 @@ STAGES = (
 )
 STRIDES = (2, 4, 8, 16, 16, 32, 32)
 STEM = 32
-NORM_FIELDS = ("weight", "bias", "running_mean", "running_var")
-NORM_EPS = 1e-3
-FRESH_EPS = 1e-5  # of the batch norms that norm.add_norm puts in
+NORM_EPS = 1e-3  # of the files' batch norms
 
 
 @dataclass(frozen=True)
@@ -150,34 +148,14 @@ class EfficientNetLite(Backbone):
 
     def left_out(self, kind: Kind) -> dict[str, Shape]:
         shapes: dict[str, Shape] = {"_conv_head.weight": (1280, self.info.stages[-1].channels, 1, 1)}
-        shapes |= {f"_bn1.{field}": (1280,) for field in NORM_FIELDS} | {"_bn1.num_batches_tracked": ()}
-        return shapes | {"_fc.weight": (1000, 1280), "_fc.bias": (1000,)}
+        return shapes | norm_shapes("_bn1", 1280) | {"_fc.weight": (1000, 1280), "_fc.bias": (1000,)}
 
     def layout(self, kind: Kind) -> dict[str, Shape]:
-        shapes: dict[str, Shape] = {}
-        for path, (conv, norm) in self._units().items():
-            weight = self.get_parameter(f"{path}.weight")
-            shapes[f"{conv}.weight"] = tuple(weight.shape)
-            shapes |= {f"{norm}.{field}": (len(weight),) for field in NORM_FIELDS}
-            shapes[f"{norm}.num_batches_tracked"] = ()
-        return shapes
+        return unit_shapes(self, self._units())
 
     def convert(self, kind: Kind, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Batch norms go into the fresh ones where there are any, else into the convolutions."""
-        state: dict[str, Tensor] = {}
-        for path, (conv, norm) in self._units().items():
-            weight = arrays[f"{conv}.weight"]
-            scale, shift, mean, variance = (arrays[f"{norm}.{field}"].double() for field in NORM_FIELDS)
-            if self.options.norm == "fresh":
-                rescale = torch.sqrt((variance + FRESH_EPS) / (variance + NORM_EPS))
-                state |= {f"{path}.weight": weight, f"{path}.bias": torch.zeros_like(mean)}
-                state |= {f"{path}.norm.{field}": arrays[f"{norm}.{field}"] for field in NORM_FIELDS}
-                state[f"{path}.norm.weight"] = scale * rescale
-            else:
-                factor = scale / torch.sqrt(variance + NORM_EPS)
-                state[f"{path}.weight"] = weight.double() * factor.view(-1, 1, 1, 1)
-                state[f"{path}.bias"] = shift - mean * factor
-        return state
+        return unit_state(arrays, self._units(), NORM_EPS, keep=self.options.norm == "fresh")
 
     def _units(self) -> dict[str, tuple[str, str]]:
         """Path of a convolution here -> the file's names of it and of its batch norm."""

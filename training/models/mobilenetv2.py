@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from training.models.backbone import DEFAULTS, Backbone, BackboneInfo, BackboneOptions, Kind, Shape, Stage
 from training.models.depthwise import DepthwiseConv2d
+from training.models.folding import unit_shapes, unit_state
 
 # expansion, output channels, blocks, stride of the first block
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 MIDDLE = 5  # stages to stride 16; the others are `last`
-NORM_FIELDS = ("weight", "bias", "running_mean", "running_var")
 NORM_EPS = 1e-5  # of torchvision's batch norms
 
 INFO = BackboneInfo(
@@ -116,30 +115,13 @@ class MobileNetV2(Backbone):
     def layout(self, kind: Kind) -> dict[str, Shape]:
         if kind != "torchvision":
             return super().layout(kind)
-        shapes: dict[str, Shape] = {}
-        for path, (conv, norm) in self._torchvision_units().items():
-            weight = self.get_parameter(f"{path}.weight")
-            shapes[f"{conv}.weight"] = tuple(weight.shape)
-            shapes |= {f"{norm}.{field}": (len(weight),) for field in NORM_FIELDS}
-            shapes[f"{norm}.num_batches_tracked"] = ()
-        return shapes
+        return unit_shapes(self, self._torchvision_units())
 
     def convert(self, kind: Kind, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """As in Backbone; torchvision's batch norms go into the fresh ones where there are any, else into the convolutions."""
         if kind != "torchvision":
             return super().convert(kind, arrays)
-        state: dict[str, Tensor] = {}
-        for path, (conv, norm) in self._torchvision_units().items():
-            weight = arrays[f"{conv}.weight"]
-            scale, shift, mean, variance = (arrays[f"{norm}.{field}"].double() for field in NORM_FIELDS)
-            if self.options.norm == "fresh":
-                state |= {f"{path}.weight": weight, f"{path}.bias": torch.zeros_like(mean)}
-                state |= {f"{path}.norm.{field}": arrays[f"{norm}.{field}"] for field in NORM_FIELDS}
-            else:
-                factor = scale / torch.sqrt(variance + NORM_EPS)
-                state[f"{path}.weight"] = weight.double() * factor.view(-1, 1, 1, 1)
-                state[f"{path}.bias"] = shift - mean * factor
-        return state
+        return unit_state(arrays, self._torchvision_units(), NORM_EPS, keep=self.options.norm == "fresh")
 
     def _torchvision_units(self) -> dict[str, tuple[str, str]]:
         """Path of a convolution here -> torchvision's names of it and of its batch norm."""
