@@ -47,12 +47,15 @@ class VariantsFile:
     variants: dict[str, Variant]
 
 
-def read_variants(path: Path) -> dict[str, Variant]:
-    """Variants of a file. Raises ConfigError for a file that is missing, empty or has other keys."""
+def read_variants(path: Path, common: tuple[str, ...] = ()) -> dict[str, Variant]:
+    """Variants of a file, each after the `common` settings.
+
+    Raises ConfigError for a file that is missing, empty or has other keys.
+    """
     variants = read_config(path, VariantsFile).variants
     if not variants:
         raise ConfigError(f"{path}: no variants; add [variants.NAME] with settings = [...]")
-    return variants
+    return {name: Variant((*common, *variant.settings)) for name, variant in variants.items()}
 
 
 def train_all(config: Path, variants: dict[str, Variant], seeds: list[int], data: Path, out: Path, weights: str | None) -> None:
@@ -103,11 +106,12 @@ def main() -> int:
     options.add_argument("--data", type=Path, required=True)
     options.add_argument("--out", type=Path, required=True)
     options.add_argument("--weights", help="as for training.supervised")
+    options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override for all variants; repeatable")
     options.add_argument("--seeds", type=int, nargs="+", default=[0])
     arguments = options.parse_args()
 
     def start() -> int:
-        variants = read_variants(arguments.variants)
+        variants = read_variants(arguments.variants, tuple(arguments.set))
         train_all(arguments.config, variants, arguments.seeds, arguments.data, arguments.out, arguments.weights)
         table = collect(variants, arguments.seeds, arguments.out)
         write_atomic(arguments.out / "table.json", (json.dumps(table, indent=2) + "\n").encode())
