@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from fgsbir_edge.console import put_json, run
-from fgsbir_edge.preprocess import InputSpec
+from fgsbir_edge.photo import Fit
+from fgsbir_edge.preprocess import Ink, InputSpec, Style
 from training.config import ConfigError, read_config, to_table
 from training.data.augment import Augmentation
 from training.data.batches import BatchStream
@@ -56,14 +57,14 @@ class DataConfig:
 class InputConfig:
     """How sketches and photos become pixels (fgsbir_edge.preprocess.InputSpec); size and normalisation are the encoder's."""
 
-    photo_fit: str = InputSpec.photo_fit
-    style: str = InputSpec.style
+    photo_fit: Fit = InputSpec.photo_fit
+    style: Style = InputSpec.style
     line_width: float = InputSpec.line_width
-    ink: str = InputSpec.ink
+    ink: Ink = InputSpec.ink
 
     def spec(self, encoder: EncoderConfig) -> InputSpec:
         info = backbone_info(encoder.backbone)
-        return InputSpec(encoder.size, info.mean, info.std, self.photo_fit, self.style, self.line_width, self.ink)  # type: ignore[arg-type]
+        return InputSpec(encoder.size, info.mean, info.std, self.photo_fit, self.style, self.line_width, self.ink)
 
 
 @dataclass(frozen=True)
