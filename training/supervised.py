@@ -163,6 +163,8 @@ def train(config: SupervisedConfig, data: Path, out: Path, weights: Path | None,
     sources = open_sources(config.data.sources, data, spec, cache)
     stream = BatchStream(sources, spec, config.data.augmentation, config.data.pairs, config.run.seed)
     validator = Validator(chosen_sets(config.data, data), spec)
+    if config.run.score not in validator.names:
+        raise ConfigError(f"run.score is {config.run.score!r}; there are {', '.join(validator.names)}")
     network = build_network(config, weights)
     components = Components(stream, config.pca)
     table = to_table(config)

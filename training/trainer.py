@@ -28,6 +28,7 @@ from training.models.encoder import EmbeddingHead, Encoder
 from training.network import PairNetwork
 from training.run_state import STATE, Progress, load_state, save_state
 from training.schedule import MovingAverage, OptimiserConfig, build_optimizer, set_rate
+from training.stopping import StopRequest
 
 log = logging.getLogger("training.trainer")
 
@@ -85,7 +86,7 @@ class Trainer:
     def fit(self, network: PairNetwork) -> dict[str, float]:
         """Train `network` in place, from the start or from where the run in `folder` stopped. Returns the last figures.
 
-        Raises ResumeError, and KeyboardInterrupt again after the state was saved.
+        Raises ResumeError, and KeyboardInterrupt when asked to stop, after the step was finished and the state saved.
         """
         from lightning_fabric import Fabric
 
@@ -100,26 +101,23 @@ class Trainer:
         model, optimizer = fabric.setup(network, optimizer)
         average.tensors = {name: tensor.to(fabric.device) for name, tensor in average.tensors.items()}
         begun, first = time.monotonic(), self.progress.step
-        with closing(self._batches(fabric)) as batches:
-            try:
-                for batch in batches:
-                    self._step(fabric, model, optimizer, batch)
-                    average.update(network.model_state(), self.progress.step)
-                    self.progress.step += 1
-                    validate = self.progress.step % run.every == 0 or self.progress.step == run.steps
-                    if journal is not None and (validate or self.progress.step % LOG_EVERY == 0):
-                        figures = self._checkpoint(network, average) if validate else {}
-                        self._write(journal, figures, (time.monotonic() - begun) / (self.progress.step - first))
-                    if validate and journal is not None:
-                        self._save(network, average, optimizer)  # last: it says that the others are there
-                    if validate and run.patience and fabric.broadcast(self.progress.stale) >= run.patience:
-                        log.info("no better %s in %d validations: stopped", run.score, run.patience)
-                        break
-            except KeyboardInterrupt:
-                if journal is not None:
-                    self._save(network, average, optimizer)
+        with closing(self._batches(fabric)) as batches, StopRequest() as stop:
+            for batch in batches:
+                self._step(fabric, model, optimizer, batch)
+                average.update(network.model_state(), self.progress.step)
+                self.progress.step += 1
+                validate = self.progress.step % run.every == 0 or self.progress.step == run.steps
+                if journal is not None and (validate or self.progress.step % LOG_EVERY == 0):
+                    figures = self._checkpoint(network, average) if validate else {}
+                    self._write(journal, figures, (time.monotonic() - begun) / (self.progress.step - first))
+                if journal is not None and (validate or stop.made):
+                    self._save(network, average, optimizer)  # last: it says that the others are there
+                if stop.made:
                     log.info("stopped at step %d; the same command goes on from there", self.progress.step)
-                raise
+                    raise KeyboardInterrupt
+                if validate and run.patience and fabric.broadcast(self.progress.stale) >= run.patience:
+                    log.info("no better %s in %d validations: stopped", run.score, run.patience)
+                    break
         average.copy_to(network)
         fabric.barrier()
         last: dict[str, float] = read_meta(self.folder / LAST)["validation"]

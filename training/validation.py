@@ -31,6 +31,12 @@ class Validator:
     def __init__(self, sets: Sequence[ValidationSet], spec: InputSpec) -> None:
         self.kept = [_keep(item, spec) for item in sets]
 
+    @property
+    def names(self) -> list[str]:
+        """What the figures are called."""
+        sets = [item.chosen.name for item in self.kept]
+        return [f"{name}/{what}" for name in sets for what in ("acc@1", "acc@5", "acc@10", "mrr")] + ["mean/acc@1", "mean/mrr"]
+
     def __call__(self, encoder: Encoder, head: EmbeddingHead) -> dict[str, float]:
         """Percentages by name: "SET/acc@1", "SET/acc@5", "SET/acc@10", "SET/mrr", and "mean/acc@1", "mean/mrr" over the sets."""
         encode = torch_encode(encoder.eval(), head.eval())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -72,21 +74,22 @@ def test_a_run_writes_checkpoints_log_and_curves(finished: Path, config: Supervi
 def test_going_on_gives_what_an_unbroken_run_gives(
     finished: Path, config: SupervisedConfig, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped in the third step by Ctrl-C, between two checkpoints; weights, average and moments are those of no stop."""
+    """Interrupted in the third step, which is finished; weights, average and moments are those of no stop."""
     from training.network import PairNetwork
 
     forward, calls = PairNetwork.forward, []
 
     def stop(self: PairNetwork, *tensors: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
         calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
         return forward(self, *tensors)
 
     with monkeypatch.context() as once:
         once.setattr(PairNetwork, "forward", stop)
         with pytest.raises(KeyboardInterrupt):
             train(config, data, tmp_path, None)
+    assert len(calls) == 3
     assert read_meta(tmp_path / STATE)["progress"]["step"] == 3
     train(config, data, tmp_path, None)
     from safetensors.torch import load_file
@@ -134,6 +137,11 @@ def test_what_is_frozen_stays_and_the_rest_moves(config: SupervisedConfig, data:
 def test_bfloat16_and_workers_train_too(config: SupervisedConfig, data: Path, tmp_path: Path) -> None:
     figures = train(with_run(config, precision="bf16-mixed", steps=2, workers=1), data, tmp_path, None)
     assert math.isfinite(figures["mean/mrr"])
+
+
+def test_an_unknown_score_is_named_before_training(config: SupervisedConfig, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"run\.score is 'mean/map'; there are shapes/acc@1, "):
+        train(with_run(config, score="mean/map"), data, tmp_path, None)
 
 
 def test_unknown_validation_sets_are_named(config: SupervisedConfig, data: Path, tmp_path: Path) -> None:
