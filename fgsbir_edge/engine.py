@@ -16,6 +16,7 @@ from fgsbir_edge.adapt import AdaptOptions, AdaptResult, adapt
 from fgsbir_edge.arrays import Float32
 from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.encoder import Encoder
+from fgsbir_edge.encoder.shifts import encode_shifted
 from fgsbir_edge.errors import AdapterMismatchError
 from fgsbir_edge.gallery import AddReport, Gallery, Hit
 from fgsbir_edge.gallery.folder import Category, OnError
@@ -131,7 +132,7 @@ class Engine:
 
     def encode_pixels(self, images: Sequence[NDArray[np.uint8]]) -> Float32:
         """Features [B, C] of photos already brought to the encoder's size, uint8 [S, S, 3] each."""
-        return self._encoder.encode(photo_batch(images, self.input))
+        return encode_shifted(self._encoder.encode, photo_batch(images, self.input), self.input.photo_shift)
 
     def index(
         self,

@@ -34,7 +34,8 @@ MIN_SIZE, MAX_SIZE = 8, 2048  # pixels a side; a manifest that asks for more is 
 class InputSpec:
     """The "input" object of a bundle's manifest: pixels a side, normalisation, and how photos and sketches are drawn into them.
 
-    Pixels p in [0, 1] become (p - mean) / std, RGB. ``photo_fit`` is that of ``photo_pixels``.
+    Pixels p in [0, 1] become (p - mean) / std, RGB. ``photo_fit`` is that of ``photo_pixels``; ``photo_shift`` (pixels, 0 for
+    none) says that a photo's features are a mean over shifted copies of it (encoder/shifts.py).
     ``style``, ``line_width`` (pixels, antialias only) and ``ink`` ("light" = white lines on black) are the sketch rasteriser's.
     Raises ValueError naming the field that is out of range.
     """
@@ -46,6 +47,7 @@ class InputSpec:
     style: Style = "antialias"
     line_width: float = 2.0
     ink: Ink = "dark"
+    photo_shift: int = 0
 
     def __post_init__(self) -> None:
         if not MIN_SIZE <= self.size <= MAX_SIZE:
@@ -56,13 +58,17 @@ class InputSpec:
                 raise ValueError(f"input {name} is {values}, expected three finite numbers")
         if min(self.std) <= 0 or not 0 < self.line_width <= self.size:
             raise ValueError(f"input std {self.std} and line_width {self.line_width} must be positive")
+        if not 0 <= self.photo_shift < self.size:
+            raise ValueError(f"input photo_shift is {self.photo_shift}, expected 0 to {self.size - 1} pixels")
         for name, allowed in (("photo_fit", get_args(Fit)), ("style", get_args(Style)), ("ink", get_args(Ink))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"input {name} is {getattr(self, name)!r}, expected one of {allowed}")
 
     def to_manifest(self) -> dict[str, Any]:
-        """The JSON form: sketch fields in an object of their own, lists for tuples."""
+        """The JSON form: sketch fields in an object of their own, lists for tuples, no ``photo_shift`` where it is 0."""
         flat = asdict(self)
+        if not self.photo_shift:
+            del flat["photo_shift"]  # so that features of bundles from before it keep their digest
         sketch = {name: flat.pop(name) for name in ("style", "line_width", "ink")}
         return {**flat, "mean": list(self.mean), "std": list(self.std), "sketch": sketch}
 
@@ -78,6 +84,7 @@ class InputSpec:
             style=sketch["style"],
             line_width=float(sketch["line_width"]),
             ink=sketch["ink"],
+            photo_shift=int(data.get("photo_shift", 0)),
         )
 
 

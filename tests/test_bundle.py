@@ -106,6 +106,7 @@ def test_features_depend_on_encoder_and_photo_input_only(bundle: Bundle) -> None
         replace(bundle, encoder=toy_encoder(seed=1)),
         replace(bundle, input=replace(bundle.input, photo_fit="stretch")),
         replace(bundle, input=replace(bundle.input, mean=(0.5, 0.5, 0.5))),
+        replace(bundle, input=replace(bundle.input, photo_shift=1)),
     ]
     assert {other.features_digest for other in same} == {bundle.features_digest}
     assert bundle.features_digest not in {other.features_digest for other in different}

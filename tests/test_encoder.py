@@ -10,6 +10,7 @@ from PIL import Image
 
 from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.encoder.onnx import MAX_BATCH, OnnxEncoder
+from fgsbir_edge.encoder.shifts import encode_shifted, shifted
 from fgsbir_edge.errors import BundleFormatError, NonFiniteError, ShapeError, SketchFormatError
 from fgsbir_edge.formats.drawing import Drawing
 from fgsbir_edge.preprocess import InputSpec, as_sketch, photo_batch, sketch_pixels
@@ -104,6 +105,37 @@ def test_photo_batch_is_the_formula() -> None:
     assert photo_batch([], spec).shape == (0, 3, 8, 8)
     with pytest.raises(ShapeError, match="photo_pixels"):
         photo_batch([images[0][:4]], spec)
+
+
+def test_shifted_copies_move_and_repeat_their_edge() -> None:
+    photo = np.arange(2 * 3 * 4 * 4, dtype=np.float32).reshape(2, 3, 4, 4)
+    same, left, right, up, down = shifted(photo, 1)
+    np.testing.assert_array_equal(same, photo)
+    np.testing.assert_array_equal(left[..., :3], photo[..., 1:])
+    np.testing.assert_array_equal(left[..., 3], photo[..., 3])
+    np.testing.assert_array_equal(right[..., 1:], photo[..., :3])
+    np.testing.assert_array_equal(right[..., 0], photo[..., 0])
+    np.testing.assert_array_equal(up[..., :3, :], photo[..., 1:, :])
+    np.testing.assert_array_equal(down[..., 1:, :], photo[..., :3, :])
+
+
+def test_shifted_features_are_the_mean_at_the_length_of_one() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(3 * 8 * 8, 5)).astype(np.float32)
+    photos = rng.normal(size=(7, 3, 8, 8)).astype(np.float32)  # more than are encoded at a time
+
+    def encode(pixels: np.ndarray) -> np.ndarray:
+        rows = pixels.reshape(-1, len(weight)) @ weight
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    found = encode_shifted(encode, photos, 2)
+    mean = np.mean([encode(copy) for copy in shifted(photos, 2)], axis=0)
+    np.testing.assert_allclose(found, mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-6)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(encode_shifted(encode, photos, 0), encode(photos))
+    assert encode_shifted(encode, photos[:0], 2).shape == (0, 5)
+    with pytest.raises(ValueError, match="photo_shift is 32"):
+        InputSpec(size=32, photo_shift=32)
 
 
 def test_as_sketch_takes_images_and_refuses_points() -> None:

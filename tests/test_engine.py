@@ -14,6 +14,8 @@ from PIL import Image
 import fgsbir_edge
 from fgsbir_edge.adapt import AdaptOptions
 from fgsbir_edge.bundle import Bundle
+from fgsbir_edge.encoder.onnx import OnnxEncoder
+from fgsbir_edge.encoder.shifts import encode_shifted
 from fgsbir_edge.engine import Engine
 from fgsbir_edge.errors import (
     AdapterMismatchError,
@@ -25,7 +27,9 @@ from fgsbir_edge.errors import (
 )
 from fgsbir_edge.head import Adapter
 from fgsbir_edge.pairs import DataFolder
-from tests.toy import FEATURES, PHOTOS, toy_encoder
+from fgsbir_edge.photo import load_photo
+from fgsbir_edge.preprocess import photo_batch
+from tests.toy import FEATURES, PHOTOS, SIZE, toy_encoder
 
 
 def pairs_of(data_path: Path, user: str, count: int = 5) -> list[tuple[Path, str]]:
@@ -64,6 +68,16 @@ def test_encoding_does_not_depend_on_the_batch(engine: Engine, data_path: Path) 
     photo = data_path / "photos" / "even" / "star00.png"
     with Image.open(photo) as image:
         np.testing.assert_array_equal(engine.encode_photos([photo]), engine.encode_photos([np.asarray(image.convert("RGB"))]))
+
+
+def test_photos_are_encoded_shifted_where_the_bundle_says_so(bundle: Bundle, data_path: Path) -> None:
+    photos = sorted((data_path / "photos").rglob("*.png"))[:3]
+    shifting = replace(bundle, input=replace(bundle.input, photo_shift=2))
+    with Engine.open(bundle=bundle) as plain, Engine.open(bundle=shifting) as moved:
+        pixels = photo_batch([load_photo(photo, SIZE, bundle.input.photo_fit) for photo in photos], bundle.input)
+        expected = encode_shifted(OnnxEncoder(bundle, 1).encode, pixels, 2)
+        np.testing.assert_allclose(moved.encode_photos(photos), expected, atol=1e-6)
+        assert np.abs(moved.encode_photos(photos) - plain.encode_photos(photos)).max() > 1e-4
 
 
 def test_pairs_may_name_gallery_photos_or_files(engine: Engine, data_path: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from training.evaluate_model import open_model
 from training.evaluate_output import beside, ensure_parent, text_table, write_ranks
 from training.evaluate_retrieval import Bootstrap, Search, retrieval
 from training.evaluate_table import Table
-from training.evaluation import BATCH, Encode, Reading, Rows, encode_rows, photo_input, sketch_input
+from training.evaluation import BATCH, Encode, Reading, Rows, encode_rows, photo_encode, photo_input, sketch_input
 
 
 def parser() -> argparse.ArgumentParser:
@@ -87,8 +87,9 @@ class Encoded:
         folder = tables[0].folder
         names = sorted({name for table in tables for name in table.photos})
         keys = list(dict.fromkeys(key for table in tables for key in table.sketches))
+        of_photos = photo_encode(encode, spec)
         return cls(
-            encode_rows(names, partial(photo_input, folder, spec=spec), encode, replace(reading, progress="photos")),
+            encode_rows(names, partial(photo_input, folder, spec=spec), of_photos, replace(reading, progress="photos")),
             encode_rows(keys, partial(sketch_input, folder, spec=spec), encode, replace(reading, progress="sketches")),
         )
 

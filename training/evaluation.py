@@ -1,14 +1,14 @@
 """Ranks of a model on a dataset folder, through the same preprocessing as on the device.
 
 Images are read in batches and forgotten once they are encoded, so that memory holds rows, never a gallery of pixels. PyTorch is
-loaded by `torch_encode` and `folder_accuracy` alone: a bundle is measured without it.
+loaded by `torch_encode` alone: a bundle is measured without it.
 """
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from fgsbir_edge.encoder.shifts import encode_shifted
 from fgsbir_edge.errors import FgsbirError, PairsFormatError, UnreadableImageError
 from fgsbir_edge.photo import load_photo
 from fgsbir_edge.preprocess import InputSpec, photo_batch, sketch_pixels
 from training.data.folder import Pair, PairsFolder
-from training.metrics import accuracy, gallery_ranks
+from training.metrics import gallery_ranks
 
 if TYPE_CHECKING:
     from training.models.encoder import EmbeddingHead, Encoder
@@ -89,6 +90,11 @@ def photo_input(folder: PairsFolder, name: str, spec: InputSpec) -> np.ndarray:
     return photo_batch([load_photo(folder.photo_path(name), spec.size, spec.photo_fit)], spec)
 
 
+def photo_encode(encode: Encode, spec: InputSpec) -> Encode:
+    """`encode` as it is applied to photos: the mean over shifted copies where `spec` says so (fgsbir_edge.encoder.shifts)."""
+    return partial(encode_shifted, encode, shift=spec.photo_shift)
+
+
 def encode_rows(names: Sequence[str], load: Callable[[str], np.ndarray], encode: Encode, reading: Reading) -> Rows:
     """Read each of `names` by `load` (name -> pixels [1,3,S,S]) and encode them in batches.
 
@@ -132,8 +138,8 @@ def encode_sketches(folder: PairsFolder, keys: Sequence[str], encode: Encode, sp
 
 
 def encode_photos(folder: PairsFolder, names: Sequence[str], encode: Encode, spec: InputSpec) -> np.ndarray:
-    """Rows [len(names), *] of the photos with these names."""
-    return encode_rows(names, partial(photo_input, folder, spec=spec), encode, Reading()).rows
+    """Rows [len(names), *] of the photos with these names, each encoded as a gallery does (`photo_encode`)."""
+    return encode_rows(names, partial(photo_input, folder, spec=spec), photo_encode(encode, spec), Reading()).rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,37 +196,3 @@ def pair_ranks(
     for group in search_groups(folder, pairs, names, per_category=per_category):
         ranks[group.queries] = gallery_ranks(sketches[group.queries], rows[group.photos], group.truth)
     return ranks
-
-
-def folder_ranks(
-    folder: PairsFolder,
-    pairs: Sequence[Pair],
-    encode: Encode,
-    spec: InputSpec,
-    *,
-    photos: Iterable[str] | None = None,
-    per_category: bool = False,
-) -> np.ndarray:
-    """Encode and rank: the gallery is `photos` (None: every photo of the categories that `pairs` touch)."""
-    touched = {pair.category for pair in pairs}
-    names = (
-        sorted(photos) if photos is not None else sorted(n for n, c in folder.photo_category.items() if c in touched or c == "")
-    )
-    rows = encode_photos(folder, names, encode, spec)
-    sketches = encode_sketches(folder, [pair.sketch for pair in pairs], encode, spec)
-    return pair_ranks(folder, pairs, sketches, dict(zip(names, rows, strict=True)), per_category=per_category)
-
-
-def folder_accuracy(
-    folder: PairsFolder,
-    pairs: Sequence[Pair],
-    encoder: Encoder,
-    head: EmbeddingHead,
-    spec: InputSpec,
-    *,
-    photos: Iterable[str] | None = None,
-    per_category: bool = False,
-) -> tuple[float, float, float]:
-    """Acc@1, Acc@5 and Acc@10 in percent."""
-    ranks = folder_ranks(folder, pairs, torch_encode(encoder, head), spec, photos=photos, per_category=per_category)
-    return accuracy(ranks, 1), accuracy(ranks, 5), accuracy(ranks, 10)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from fgsbir_edge.photo import load_photo
 from fgsbir_edge.preprocess import InputSpec, photo_batch, sketch_pixels
 from training.data.recipes import ValidationSet
-from training.evaluation import BATCH, Encode, pair_ranks, torch_encode
+from training.evaluation import BATCH, Encode, pair_ranks, photo_encode, torch_encode
 from training.metrics import accuracy
 from training.models.encoder import EmbeddingHead, Encoder
 
@@ -29,7 +30,7 @@ class Validator:
     """Figures of a model on several sets, through the same preprocessing as on the device."""
 
     def __init__(self, sets: Sequence[ValidationSet], spec: InputSpec) -> None:
-        self.kept = [_keep(item, spec) for item in sets]
+        self.spec, self.kept = spec, [_keep(item, spec) for item in sets]
 
     @property
     def names(self) -> list[str]:
@@ -39,11 +40,12 @@ class Validator:
 
     def __call__(self, encoder: Encoder, head: EmbeddingHead) -> dict[str, float]:
         """Percentages by name: "SET/acc@1", "SET/acc@5", "SET/acc@10", "SET/mrr", and "mean/acc@1", "mean/mrr" over the sets."""
-        encode = torch_encode(encoder.eval(), head.eval())
+        of_sketches = torch_encode(encoder.eval())
+        of_photos = photo_encode(of_sketches, self.spec)
         figures: dict[str, float] = {}
         for item in self.kept:
-            photos = dict(zip(item.names, _rows(encode, item.photos), strict=True))
-            sketches, chosen = _rows(encode, item.sketches), item.chosen
+            photos = dict(zip(item.names, _embedded(head, _rows(of_photos, item.photos)), strict=True))
+            sketches, chosen = _embedded(head, _rows(of_sketches, item.sketches)), item.chosen
             ranks = pair_ranks(chosen.folder, chosen.pairs, sketches, photos, per_category=chosen.per_category)
             figures |= {f"{chosen.name}/acc@{at}": accuracy(ranks, at) for at in (1, 5, 10)}
             figures[f"{chosen.name}/mrr"] = 100.0 * float(np.mean(1.0 / ranks))
@@ -62,6 +64,12 @@ def _keep(chosen: ValidationSet, spec: InputSpec) -> _Kept:
     loaded = (load_photo(folder.photo_path(name), spec.size, spec.photo_fit) for name in names)
     photos = [photo_batch([photo], spec).astype(np.float16) for photo in loaded]
     return _Kept(chosen, names, np.concatenate(sketches), np.concatenate(photos))
+
+
+@torch.no_grad()
+def _embedded(head: EmbeddingHead, features: np.ndarray) -> np.ndarray:
+    embeddings: np.ndarray = head.eval()(torch.from_numpy(features)).numpy()
+    return embeddings
 
 
 def _rows(encode: Encode, pixels: np.ndarray) -> np.ndarray:
