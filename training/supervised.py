@@ -24,7 +24,6 @@ from training.data.augment import Augmentation
 from training.data.batches import BatchStream
 from training.data.recipes import RECIPES, ValidationSet, validation_sets
 from training.data.sources import SourceConfig, open_sources
-from training.lookalikes import with_looks
 from training.losses import LossConfig, build_loss
 from training.memory import keep_freed_memory
 from training.models.config import EncoderConfig
@@ -163,12 +162,12 @@ def train(config: SupervisedConfig, data: Path, out: Path, weights: Path | None,
     keep_freed_memory()
     torch.set_num_threads(config.run.threads)
     spec = config.input.spec(config.encoder)
-    network = build_network(config, weights)
-    sources = with_looks(open_sources(config.data.sources, data, spec, cache), network.encoder)
+    sources = open_sources(config.data.sources, data, spec, cache)
     stream = BatchStream(sources, spec, config.data.augmentation, config.data.pairs, config.run.seed)
     validator = Validator(chosen_sets(config.data, data), spec)
     if config.run.score not in validator.names:
         raise ConfigError(f"run.score is {config.run.score!r}; there are {', '.join(validator.names)}")
+    network = build_network(config, weights)
     components = Components(stream, config.pca)
     table = to_table(config)
     trainer = Trainer(

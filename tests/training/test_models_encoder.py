@@ -261,3 +261,18 @@ def test_building_a_backbone_does_not_change_its_training_mode() -> None:
     network.side(64)
     assert network.training
     assert not network.bn1.training  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("shape", [(300, 128), (90, 128)])
+def test_components_are_those_of_the_singular_value_decomposition(shape: tuple[int, int]) -> None:
+    rows = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * torch.linspace(3, 0.3, 128) + 5.0
+    encoder = build_encoder(replace(EARLY, features=100, embedding=64), seed=0)
+    initialise_by_pca(encoder, build_head(encoder.config), rows, 0.5)
+    _, singular, components = torch.linalg.svd((rows - rows.mean(0)).double(), full_matrices=False)
+    count = min(100, shape[0] - 1)  # centred rows have one dimension less
+    expected = (components[:count] * (singular[:count] / singular[0])[:, None] ** -0.5).float()
+    weight = encoder.projection.weight.detach()
+    scale = weight[0].norm() / expected[0].norm()
+    similar = (weight[:count] * expected).sum(1).abs() / expected.norm(dim=1) ** 2
+    torch.testing.assert_close(similar, scale.expand(count), rtol=1e-3, atol=1e-4)
+    assert not weight[count:].any()

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fgsbir_edge.errors import PairsFormatError
 from fgsbir_edge.preprocess import InputSpec
@@ -20,8 +18,6 @@ from training.data.pixels import PixelStore
 from training.data.recipes import training_side
 from training.data.splits import merge_pairs, select
 from training.data.unlabelled import read_unlabelled
-
-NEIGHBOURHOOD = 2  # a local batch is drawn from so many times its photos
 
 Kind = Literal["pairs", "edges"]
 Groups = dict[str, dict[str, tuple[Pair, ...]]]  # category -> photo -> its pairs
@@ -40,8 +36,6 @@ class SourceConfig:
         by_category: a batch takes whole categories, so that its negatives look alike; else all photos are one group.
         split: "train" for the training side of a dataset known by its folder's name (recipes.py), or "all".
         sketches_per_photo: how many sketches of a photo a batch takes, where there are so many.
-        lookalikes: the share of batches whose photos are drawn from those that look most like a first one, twice as many as are
-            drawn (lookalikes.py).
 
     Raises:
         ValueError: a field out of range; the message names it.
@@ -55,7 +49,6 @@ class SourceConfig:
     by_category: bool = False
     split: str = "train"
     sketches_per_photo: int = 1
-    lookalikes: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.share > 0 or self.share == float("inf"):
@@ -64,8 +57,6 @@ class SourceConfig:
             raise ValueError(f"source {self.name}: kind is {self.kind!r}, expected one of {get_args(Kind)}")
         if self.sketches_per_photo < 1:
             raise ValueError(f"source {self.name}: sketches_per_photo is {self.sketches_per_photo}, expected 1 or more")
-        if not 0.0 <= self.lookalikes <= 1.0:
-            raise ValueError(f"source {self.name}: lookalikes is {self.lookalikes}, expected a share from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -78,54 +69,33 @@ class UnpairedFolder(PairsFolder):
 
 @dataclass(frozen=True)
 class Source:
-    """Pairs to draw batches from. Raises ValueError for fewer than two photos: a batch would have no negative.
-
-    `looks` has a unit row for every photo, in the order of `photos`: with it, a share `lookalikes` of the batches is local.
-    """
+    """Pairs to draw batches from. Raises ValueError for fewer than two photos: a batch would have no negative."""
 
     name: str
     share: float
     store: PixelStore
     groups: Groups
     sketches_per_photo: int = 1
-    lookalikes: float = 0.0
-    looks: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if sum(map(len, self.groups.values())) < 2:
             raise ValueError(f"source {self.name}: fewer than two photos with a sketch; take a larger split or another folder")
-
-    @cached_property
-    def photos(self) -> list[str]:
-        """Every photo that has a sketch, sorted."""
-        return sorted({photo for group in self.groups.values() for photo in group})
 
     def sample(self, rng: np.random.Generator, count: int) -> list[Pair]:
         """Up to `count` pairs of distinct sketches, `sketches_per_photo` of a photo where it has so many.
 
         Photos are of one category, or of several whole ones where the first has too few, so that negatives look alike.
         """
-        local = self.looks is not None and self.lookalikes > 0 and rng.random() < self.lookalikes
         pairs: list[Pair] = []
         for category in rng.permutation(sorted(self.groups)):
             photos = self.groups[str(category)]
-            for photo in self._neighbours(rng, photos, count) if local else rng.permutation(sorted(photos)):
+            for photo in rng.permutation(sorted(photos)):
                 options = photos[str(photo)]
                 wanted = min(self.sketches_per_photo, count - len(pairs), len(options))
                 pairs += [options[index] for index in rng.choice(len(options), wanted, replace=False)]
                 if len(pairs) == count:
                     return pairs
         return pairs
-
-    def _neighbours(self, rng: np.random.Generator, photos: Iterable[str], count: int) -> list[str]:
-        """Photos of a group in random order, a random one's NEIGHBOURHOOD * `count` nearest before the others."""
-        assert self.looks is not None
-        names = sorted(photos)
-        rows = self.looks[np.searchsorted(self.photos, names)]
-        nearest = np.argsort(-rows @ rows[rng.integers(len(names))], kind="stable")
-        near = min(NEIGHBOURHOOD * count, len(names))
-        order = np.concatenate([rng.permutation(nearest[:near]), rng.permutation(nearest[near:])])
-        return [names[place] for place in order]
 
 
 def grouped(pairs: Iterable[Pair], *, by_category: bool) -> Groups:
@@ -156,7 +126,7 @@ def open_sources(configs: Sequence[SourceConfig], data: Path, spec: InputSpec, c
         if not pairs:
             raise PairsFormatError(f"{root}: no pairs in split {config.split!r}; see its {config.pairs}")
         groups = grouped(pairs, by_category=config.by_category)
-        sources.append(Source(config.name, config.share, store, groups, config.sketches_per_photo, config.lookalikes))
+        sources.append(Source(config.name, config.share, store, groups, config.sketches_per_photo))
     return tuple(sources)
 
 
