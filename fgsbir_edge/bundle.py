@@ -1,7 +1,7 @@
 """The model file: a folder with ``manifest.json``, ``encoder.onnx`` and ``head.safetensors``; hashes are checked on load.
 
 {"format": "fgsbir-edge-bundle", "version": 1, "name": "...",
- "input": {"size": 160, "mean": [..3], "std": [..3], "photo_fit": "pad",
+ "input": {"size": 160, "mean": [..3], "std": [..3], "photo_fit": "pad", "photo_shift": 5 (left out where it is 0),
            "sketch": {"style": "antialias", "line_width": 2.0, "ink": "dark"}},
  "features": C, "embedding": D,
  "files": {"encoder.onnx": {"sha256": "...", "bytes": n}, "head.safetensors": {...}},
