@@ -1,4 +1,4 @@
-"""Mixture, losses and sampling against SciPy, plain sums, autograd and many draws."""
+"""Mixture and losses against SciPy, plain sums, autograd and many draws."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from tests.training.generator_toys import example_rows
-from training.generation.losses import VaeLossConfig, kl_divergence, kl_loss, reconstruction
+from tests.training.generator_toys import example_rows, tiny
+from training.generation.losses import VaeLossConfig, kl_divergence, reconstruction, vae_loss
 from training.generation.mixture import MAX_CORRELATION, Mixture
 
 pytestmark = pytest.mark.torch
@@ -136,12 +136,24 @@ def test_divergence_against_torch_and_its_floor() -> None:
     normal = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
     expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).mean()
     assert float(kl_divergence(mean, log_variance)) == pytest.approx(float(expected), rel=1e-5)
-    small = torch.full((4, 6), 0.1, requires_grad=True)
-    floored = kl_loss(small, torch.zeros(4, 6), 0.2)
-    floored.backward()
-    assert floored.item() == pytest.approx(0.2)
-    assert small.grad is not None
-    assert float(small.grad.abs().sum()) == 0.0
+
+
+@pytest.mark.parametrize(("free_bits", "weight"), [(0.0, 1.0), (50.0, 1.0), (0.0, 0.5)])
+def test_the_whole_loss_is_its_terms_and_the_floor_stops_the_divergence(free_bits: float, weight: float) -> None:
+    generator, (rows, lengths) = tiny(), example_rows()
+    maps = torch.randn(3, 1280, 2, 2, generator=torch.Generator().manual_seed(4))
+    gradients = []
+    for config in (VaeLossConfig("end", weight, free_bits, 1.0), VaeLossConfig(weight=0.0)):
+        generator.zero_grad(set_to_none=True)
+        torch.manual_seed(2)
+        loss, terms = vae_loss(generator, generator.encode_maps(maps), (rows, lengths), config, 0)
+        expected = terms["offset"] + terms["pen"] + config.weight * max(terms["kl"], config.free_bits)
+        assert loss.item() == pytest.approx(expected, rel=1e-5)
+        loss.backward()
+        gradients.append(generator.mean.weight.grad)
+    without = gradients[1]
+    assert without is not None
+    assert torch.equal(gradients[0], without) == (free_bits > 1.0)
 
 
 def test_annealing_is_the_codes() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.training.generator_toys import TINY, example_rows, tiny
 from training.generation.config import GeneratorConfig
-from training.generation.network import START, Generator, places, shifted
+from training.generation.network import START, Encoded, Generator, places, shifted
 
 pytestmark = pytest.mark.torch
 
@@ -53,9 +53,9 @@ def test_places_are_the_centres_of_cells() -> None:
     assert grid[0, 1].tolist() == [[-0.5] * 4, [0.5] * 4]
 
 
-def stepped(generator: Generator, maps: Tensor, inputs: Tensor, latent: Tensor) -> Tensor:
+def stepped(generator: Generator, encoded: Encoded, inputs: Tensor, latent: Tensor) -> Tensor:
     """Raw outputs by `step`, one row after the other."""
-    encoded, state, found = generator.encode_maps(maps), generator.begin(latent), []
+    state, found = generator.begin(latent), []
     for number in range(inputs.shape[1]):
         state, _ = generator.step(encoded, state, inputs[:, number])
         found.append(generator.output(state.h))
@@ -68,7 +68,7 @@ def test_teacher_forcing_is_step_after_step(changes: dict[str, bool]) -> None:
     maps, rows, lengths = torch.randn(3, 1280, 2, 2), *example_rows()
     latent = torch.randn(3, TINY.latent)
     encoded, inputs = generator.encode_maps(maps), shifted(rows)
-    expected = stepped(generator, maps, inputs, latent)
+    expected = stepped(generator, encoded, inputs, latent)
     raw, weights = generator.decode(encoded, inputs, latent)
     torch.testing.assert_close(raw, expected, rtol=1e-4, atol=1e-5)
     short, looked = generator.decode(encoded, inputs, latent, lengths)
@@ -83,6 +83,28 @@ def test_teacher_forcing_is_step_after_step(changes: dict[str, bool]) -> None:
     else:
         assert weights is looked is None
         assert not hasattr(generator, "key")
+
+
+@pytest.mark.parametrize("changes", [{}, {"use_attention": False}, {"positions": True}])
+def test_the_gradient_is_autograds(changes: dict[str, bool]) -> None:
+    """Of every weight, the latent vector and the map: the recurrence's own backward pass against step by step, in float64."""
+    generator = tiny(**changes).double()
+    rows, lengths = example_rows()
+    inputs, real = shifted(rows.double()), torch.arange(rows.shape[1]) < lengths[:, None]
+    found = []
+    for whole in (True, False):
+        generator.zero_grad(set_to_none=True)
+        torch.manual_seed(1)
+        shapes = ((3, 1280, 2, 2), (3, TINY.latent))
+        maps, latent = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
+        encoded = generator.encode_maps(maps)
+        raw = generator.decode(encoded, inputs, latent, lengths)[0] if whole else stepped(generator, encoded, inputs, latent)
+        (raw[real] * torch.linspace(-1, 1, raw.shape[-1], dtype=torch.float64)).sum().backward()
+        named = {name: item.grad for name, item in generator.named_parameters() if item.grad is not None}
+        found.append({**named, "maps": maps.grad, "latent": latent.grad})
+    assert found[0].keys() == found[1].keys() > {"cell.weight_hh", "output.weight", "start.bias"}
+    for name, gradient in found[1].items():
+        torch.testing.assert_close(found[0][name], gradient, rtol=1e-8, atol=1e-10, msg=name)
 
 
 def test_lengths_change_no_gradient() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from training.generation.mixture import Mixture
+from training.generation.network import Encoded, Generator, shifted
 
 Mask = Literal["end", "released"]
 RELEASED_EPSILON = 1e-6  # inside the released code's logarithms
@@ -83,6 +84,16 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return -0.5 * (1.0 + log_variance - mean.square() - log_variance.exp()).mean()
 
 
-def kl_loss(mean: Tensor, log_variance: Tensor, free_bits: float) -> Tensor:
-    """The divergence, or `free_bits` without a gradient where it is less."""
-    return kl_divergence(mean, log_variance).clamp(min=free_bits)
+def vae_loss(
+    generator: Generator, encoded: Encoded, target: tuple[Tensor, Tensor], config: VaeLossConfig, step: int
+) -> tuple[Tensor, dict[str, float]]:
+    """L_vae at `step` of photos encoded and their drawings: rows [B,T,5] and lengths [B]. Chance from PyTorch's own generator.
+
+    Returns the loss with its gradient, and the values of its terms: offset, pen, kl (before the floor).
+    """
+    rows, lengths = target
+    raw, _ = generator.decode(encoded, shifted(rows), encoded.draw_latent(), lengths)
+    parts = reconstruction(Mixture.of(raw, generator.config.least_deviation), rows, lengths, config.mask)
+    divergence = kl_divergence(encoded.mean, encoded.log_variance)
+    total = parts.total + config.kl_weight(step) * divergence.clamp(min=config.free_bits)
+    return total, {"offset": parts.offset.item(), "pen": parts.pen.item(), "kl": divergence.item()}

@@ -10,12 +10,13 @@ Keys, the 3x3 convolution of the map, do not depend on the step: they are comput
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from training.generation.config import GeneratorConfig
+from training.generation.recurrence import Weights, recur
 from training.generation.sequences import START
 from training.models.registry import build_backbone
 
@@ -39,6 +40,12 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.mean)
+
+    def draw_latent(self, rng: torch.Generator | None = None) -> Tensor:
+        """z = m + sigma * eps [B,Z] with its gradient; chance from `rng` (None: PyTorch's own), on that generator's device."""
+        device = torch.device("cpu") if rng is None else rng.device
+        noise = torch.randn(self.mean.shape, generator=rng, device=device).to(self.mean)
+        return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
     def rows(self, index: Tensor | slice) -> Encoded:
         """Some photos: a slice of them, or those of the numbers int64 [K]."""
@@ -78,6 +85,7 @@ class Generator(nn.Module):
             self.key = nn.Conv2d(config.channels, config.attention, 3, padding=1)
             self.query = nn.Linear(config.hidden, config.attention)
             self.score = nn.Linear(config.attention, 1)
+            self.score.bias.requires_grad_(False)  # the softmax takes it out again
         glimpse = config.channels if config.use_attention else channels
         self.cell = nn.LSTMCell(glimpse + 2 + PEN + 2 * config.positions, config.hidden)
         self.output = nn.Linear(config.hidden, 6 * config.mixtures + PEN)
@@ -103,7 +111,7 @@ class Generator(nn.Module):
     def encode_maps(self, maps: Tensor) -> Encoded:
         """The same from maps [B,c,h,w] of any precision, for instance kept from an earlier run of the backbone."""
         with torch.autocast(maps.device.type, enabled=False):
-            maps = maps.float()
+            maps = maps.to(self.mean.weight.dtype)
             pooled = maps.mean((2, 3)) if self.config.pooling == "avg" else maps.amax((2, 3))
             mean, log_variance = self.mean(pooled), self.log_variance(pooled)
             if not self.config.use_attention:
@@ -158,21 +166,12 @@ class Generator(nn.Module):
 
     def _states(self, encoded: Encoded, inputs: Tensor, latent: Tensor, counts: list[int]) -> tuple[Tensor, Tensor | None]:
         """`states` where step t runs on the first counts[t] rows."""
-        state, batch = self.begin(latent), len(inputs)
-        hidden: list[Tensor] = []
-        looked: list[Tensor] = []
-        for step, count in enumerate(counts):
-            if count == 0:
-                break
-            if count < len(state.h):
-                state, encoded = state.rows(slice(count)), encoded.rows(slice(count))
-            state, weights = self.step(encoded, state, inputs[:count, step])
-            hidden.append(_padded(state.h, batch))
-            if weights is not None:
-                looked.append(_padded(weights, batch))
-        missing = len(counts) - len(hidden)
-        stacked = nn.functional.pad(torch.stack(hidden, dim=1), (0, 0, 0, missing))
-        return stacked, nn.functional.pad(torch.stack(looked, dim=1), (0, 0, 0, missing)) if looked else None
+        state, cell = self.begin(latent), self.cell
+        rows = torch.cat([inputs, inputs[..., :2].cumsum(1)], dim=2) if self.config.positions else inputs
+        weights = Weights(cell.weight_ih, cell.weight_hh, cell.bias_ih + cell.bias_hh)
+        if self.config.use_attention:
+            weights = replace(weights, query=self.query.weight, query_bias=self.query.bias, score=self.score.weight[0])
+        return recur(weights, encoded.values, encoded.keys, (state.h, state.c), rows, counts)
 
     def decode(
         self, encoded: Encoded, inputs: Tensor, latent: Tensor, lengths: Tensor | None = None
@@ -201,8 +200,3 @@ def shifted(rows: Tensor) -> Tensor:
     """The rows before each: START, then all but the last; [B,T,5] -> [B,T,5]."""
     start = rows.new_tensor(START).expand(len(rows), 1, 5)
     return torch.cat([start, rows[:, :-1]], dim=1)
-
-
-def _padded(tensor: Tensor, count: int) -> Tensor:
-    """[K,X] -> [count,X], zeros behind."""
-    return tensor if len(tensor) == count else nn.functional.pad(tensor, (0, 0, 0, count - len(tensor)))
