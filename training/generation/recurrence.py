@@ -1,9 +1,9 @@
 """The decoder over whole drawings, with a gradient of its own.
 
-Autograd adds the weights' gradients up step by step, which on a CPU moves megabytes for every row of a small batch. Here a backward
-pass keeps what it needs of each step side by side and multiplies once at the end: 16 drawings at the paper's widths took 0.38 s of
-one core, forward and back, instead of 0.53 s. Which steps of which drawings there are is said by `counts`: step t runs on the
-first counts[t] drawings, the longest first, so that what has ended costs nothing.
+Autograd adds the weights' gradients up step by step, which on a CPU moves megabytes for every row of a small batch. Here a
+backward pass keeps what it needs of each step side by side and multiplies once at the end: 16 drawings at the paper's widths took
+0.38 s of one core, forward and back, instead of 0.53 s. Which steps of which drawings there are is said by `counts`: step t runs
+on the first counts[t] drawings, the longest first, so that what has ended costs nothing.
 
 The equations are those of network.Generator.step, which drawing uses; a test holds both, and both gradients, together.
 """
@@ -48,7 +48,7 @@ def recur(
     """
     kept = torch.is_grad_enabled()
     tensors = (weights.input, weights.hidden, weights.bias, weights.query, weights.query_bias, weights.score)
-    hidden, looked = _Recurrence.apply(counts, kept, rows, values, keys, *state, *tensors)
+    hidden, looked = _Recurrence.apply(counts, kept, rows, values, keys, *state, *tensors)  # type: ignore[no-untyped-call]
     return hidden, looked if keys is not None else None
 
 
@@ -104,7 +104,7 @@ class _Recurrence(torch.autograd.Function):
         return hidden, looked
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         inputs, gates, before, activations = ctx.steps
         looked, values, keys, w_input, w_hidden, w_query, w_score = ctx.saved_tensors
