@@ -8,7 +8,7 @@ import torch
 from tests.training.generator_toys import TINY, tiny
 from training.generation.mixture import Mixture
 from training.generation.network import Generator, shifted
-from training.generation.sampling import DrawOptions, draw, log_likelihood
+from training.generation.sampling import DrawOptions, draw, draw_latent, log_likelihood
 
 pytestmark = pytest.mark.torch
 
@@ -140,7 +140,7 @@ def test_drawing_leaves_no_graph() -> None:
     generator = tiny()
     drawn = draw(generator, torch.randn(1, 3, 64, 64), STATES, seeded())
     assert not any(item is not None and item.requires_grad for item in vars(drawn).values())
-    assert generator.encode_maps(maps(1)).draw_latent(seeded()).requires_grad  # the latent vector of training keeps its own
+    assert draw_latent(generator.encode_maps(maps(1)), seeded()).requires_grad  # the latent vector of training keeps its own
 
 
 def test_what_is_missing_is_named() -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from training.generation.mixture import Mixture
-from training.generation.network import Encoded, Generator, shifted
+from training.generation.network import Encoded, Generator, real_rows, shifted
+from training.generation.sampling import draw_latent
 
 Mask = Literal["end", "released"]
 RELEASED_EPSILON = 1e-6  # inside the released code's logarithms
@@ -61,11 +62,6 @@ class Reconstruction:
         return self.offset + self.pen
 
 
-def real_rows(lengths: Tensor, count: int) -> Tensor:
-    """Which of `count` rows belong to drawings of `lengths` [B]: bool [B,count]."""
-    return torch.arange(count, device=lengths.device) < lengths[:, None]
-
-
 def reconstruction(mixture: Mixture, rows: Tensor, lengths: Tensor, mask: Mask = "end") -> Reconstruction:
     """Loss of predicting rows [B,T,5] of drawings of `lengths` int64 [B], the row with the end token included."""
     if mask == "released":
@@ -84,6 +80,11 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return -0.5 * (1.0 + log_variance - mean.square() - log_variance.exp()).mean()
 
 
+def kl_loss(mean: Tensor, log_variance: Tensor, free_bits: float) -> Tensor:
+    """The divergence, or `free_bits` without a gradient where it is less."""
+    return kl_divergence(mean, log_variance).clamp(min=free_bits)
+
+
 def vae_loss(
     generator: Generator, encoded: Encoded, target: tuple[Tensor, Tensor], config: VaeLossConfig, step: int
 ) -> tuple[Tensor, dict[str, float]]:
@@ -92,8 +93,8 @@ def vae_loss(
     Returns the loss with its gradient, and the values of its terms: offset, pen, kl (before the floor).
     """
     rows, lengths = target
-    raw, _ = generator.decode(encoded, shifted(rows), encoded.draw_latent(), lengths)
+    raw, _ = generator.decode(encoded, shifted(rows), draw_latent(encoded), lengths)
     parts = reconstruction(Mixture.of(raw, generator.config.least_deviation), rows, lengths, config.mask)
-    divergence = kl_divergence(encoded.mean, encoded.log_variance)
-    total = parts.total + config.kl_weight(step) * divergence.clamp(min=config.free_bits)
+    divergence = kl_divergence(encoded.mean, encoded.log_variance).detach()
+    total = parts.total + config.kl_weight(step) * kl_loss(encoded.mean, encoded.log_variance, config.free_bits)
     return total, {"offset": parts.offset.item(), "pen": parts.pen.item(), "kl": divergence.item()}

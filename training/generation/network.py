@@ -41,12 +41,6 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.mean)
 
-    def draw_latent(self, rng: torch.Generator | None = None) -> Tensor:
-        """z = m + sigma * eps [B,Z] with its gradient; chance from `rng` (None: PyTorch's own), on that generator's device."""
-        device = torch.device("cpu") if rng is None else rng.device
-        noise = torch.randn(self.mean.shape, generator=rng, device=device).to(self.mean)
-        return self.mean + torch.exp(0.5 * self.log_variance) * noise
-
     def rows(self, index: Tensor | slice) -> Encoded:
         """Some photos: a slice of them, or those of the numbers int64 [K]."""
         keys = None if self.keys is None else self.keys[index]
@@ -194,6 +188,11 @@ def places(maps: Tensor) -> Tensor:
     x = (torch.arange(width, device=maps.device) + 0.5) / width * 2 - 1
     grid = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
     return grid.to(maps.dtype).expand(len(maps), 2, height, width)
+
+
+def real_rows(lengths: Tensor, count: int) -> Tensor:
+    """Which of `count` rows belong to drawings of `lengths` [B]: bool [B,count]."""
+    return torch.arange(count, device=lengths.device) < lengths[:, None]
 
 
 def shifted(rows: Tensor) -> Tensor:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.generation.losses import real_rows
 from training.generation.mixture import Mixture
-from training.generation.network import Encoded, Generator, State, shifted
+from training.generation.network import Encoded, Generator, State, real_rows, shifted
 from training.generation.sequences import END, START
 
 SHRINK = 0.75  # of the drawings still going on: below it the others are dropped from the computation
@@ -63,6 +62,13 @@ class Drawn:
         return self.rows[torch.arange(len(self.rows), device=self.rows.device), self.lengths - 1, 4] > 0.5
 
 
+def draw_latent(encoded: Encoded, rng: torch.Generator | None = None) -> Tensor:
+    """z = m + sigma * eps [B,Z] (METHODS B.1), with its gradient; chance from `rng`, on that generator's device."""
+    device = torch.device("cpu") if rng is None else rng.device
+    noise = torch.randn(encoded.mean.shape, generator=rng, device=device).to(encoded.mean)
+    return encoded.mean + torch.exp(0.5 * encoded.log_variance) * noise
+
+
 @torch.no_grad()
 def draw(
     generator: Generator, photos: Tensor | Encoded, options: DrawOptions = DrawOptions(), rng: torch.Generator | None = None
@@ -73,7 +79,7 @@ def draw(
     """
     config = generator.config
     encoded = photos if isinstance(photos, Encoded) else generator.encode(photos)
-    latent = encoded.mean if options.greedy else encoded.draw_latent(rng)
+    latent = encoded.mean if options.greedy else draw_latent(encoded, rng)
     count, length = len(latent), options.max_length or config.max_length
     rows = latent.new_tensor(END).repeat(count, length, 1)
     lengths = torch.full((count,), length, device=latent.device)
