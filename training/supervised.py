@@ -203,7 +203,9 @@ def main() -> int:
     def start() -> int:
         config = read_config(arguments.config, SupervisedConfig, arguments.set)
         weights = find_weights(arguments.weights, config.encoder.backbone)
-        put_json(train(config, arguments.data, arguments.out, weights, arguments.cache))
+        figures = train(config, arguments.data, arguments.out, weights, arguments.cache)
+        if not (torch.distributed.is_initialized() and torch.distributed.get_rank()):
+            put_json(figures)
         return 0
 
     return run(start)

@@ -110,9 +110,10 @@ class Trainer:
                 if journal is not None and (validate or self.progress.step % LOG_EVERY == 0):
                     figures = self._checkpoint(network, average) if validate else {}
                     self._write(journal, figures, (time.monotonic() - begun) / (self.progress.step - first))
-                if journal is not None and (validate or stop.made):
+                stopped = _anywhere(fabric, stop.made)
+                if journal is not None and (validate or stopped):
                     self._save(network, average, optimizer)  # last: it says that the others are there
-                if stop.made:
+                if stopped:
                     log.info("stopped at step %d; the same command goes on from there", self.progress.step)
                     raise KeyboardInterrupt
                 if validate and run.patience and fabric.broadcast(self.progress.stale) >= run.patience:
@@ -198,6 +199,13 @@ def brief(figures: dict[str, float]) -> str:
     return ", ".join(
         f"{name} {value:.1f}" for name, value in figures.items() if name.endswith("/acc@1") or name.startswith("mean/")
     )
+
+
+def _anywhere(fabric: Any, made: bool) -> bool:
+    """Whether any process was asked to stop: all must leave after the same step, or those that stay wait for the others."""
+    if fabric.world_size == 1:
+        return made
+    return bool(fabric.all_reduce(torch.tensor(int(made), device=fabric.device), reduce_op="max"))
 
 
 def step_seed(*numbers: int) -> int:
