@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from training.data.thinning import Line, PixelGraph
 
 FloatArray = NDArray[np.float64]
+LONGEST_BRIDGE = 4  # times `bridge`; longer ones need not be straight
+
 End = tuple[int, int]  # a line's number, and 0 for its first point or -1 for its last
 
 
@@ -31,7 +33,8 @@ def strokes_of(graph: PixelGraph, limits: Limits) -> list[FloatArray]:
     partners = net.partners()
     left = set(net.lines)
     starts = [(number, side) for number in net.lines for side in (0, -1) if (number, side) not in partners]
-    strokes = []
+    strokes: list[FloatArray] = []
+    scraps: list[FloatArray] = []  # short pieces between longer strokes, whose ink these cover
     for start in [*starts, *((number, 0) for number in net.lines)]:  # the latter are left in rings
         if start[0] not in left:
             continue
@@ -46,8 +49,10 @@ def strokes_of(graph: PixelGraph, limits: Limits) -> list[FloatArray]:
             end = partners.get(other)
         if end is not None or net.lines[start[0]].closed:
             pieces.append(net.points(start)[:1])
-        strokes.append(np.concatenate(pieces))
-    return strokes
+        stroke = np.concatenate(pieces)
+        attached = max(net.lines[start[0]].start, net.lines[start[0]].end) >= 0
+        (scraps if attached and length(stroke) < limits.spur else strokes).append(stroke)
+    return strokes or scraps
 
 
 def length(points: FloatArray) -> float:
@@ -114,7 +119,7 @@ class _Net:
     def _drop_holes(self) -> None:
         """Of short lines between the same junctions one stays; short lines from a junction to itself go."""
         seen: set[tuple[int, int]] = set()
-        for number in self._short(self.limits.bridge):
+        for number in self._short(2 * self.limits.bridge):
             first, second = sorted((self.lines[number].start, self.lines[number].end))
             if first >= 0 and (first == second or (first, second) in seen):
                 del self.lines[number]
@@ -130,23 +135,31 @@ class _Net:
                 del self.lines[number]
 
     def _join_crossings(self) -> None:
-        """Where two lines cross at a small angle, thinning leaves two forks and a bridge between them: they become one."""
-        for number in self._short(self.limits.bridge):
+        """Where two lines cross, thinning leaves two forks and a bridge between them, long at a small angle: they become one."""
+        for number in self._short(LONGEST_BRIDGE * self.limits.bridge):
             start, end, ends = self.lines[number].start, self.lines[number].end, self._ends()
             if min(start, end) < 0 or start == end:
                 continue
             left, right = ([other for other in ends[side] if other[0] != number] for side in (start, end))
-            if len(left) == len(right) == 2 and self._crosses(left, right):
+            if len(left) == len(right) == 2 and self._crosses(self.lines[number].points, left, right):
                 del self.lines[number]
                 self.junction_of = np.where(self.junction_of == end, start, self.junction_of)
                 for other, side in right:
                     line = self.lines[other]
                     self.lines[other] = replace(line, start=line.start if side else start, end=start if side else line.end)
 
-    def _crosses(self, left: list[End], right: list[End]) -> bool:
-        """Whether each of two lines on the left goes on as another one on the right."""
+    def _crosses(self, bridge: FloatArray, left: list[End], right: list[End]) -> bool:
+        """Whether each line on the left goes on as one on the right, and the bridge is no longer than such lines overlap.
+
+        Lines of width w that lean by an angle a to their bisector overlap over about w / sin(a).
+        """
         turns = self._turns([*left, *right])[:2, 2:]
-        return bool(min(np.diag(turns).max(), np.diag(turns[::-1]).max()) <= self.limits.turn)
+        if min(np.diag(turns).max(), np.diag(turns[::-1]).max()) > self.limits.turn:
+            return False
+        along = bridge[-1] - bridge[0]
+        away = np.array([self._direction(end) for end in [*left, *right]]) * np.array([[-1], [-1], [1], [1]])
+        lean = np.arccos(np.clip(away @ along / max(float(np.hypot(*along)), 1e-9), -1, 1)).mean()
+        return length(bridge) * float(np.sin(min(lean, np.pi / 2))) < self.limits.bridge
 
     def _gaps(self, ends: list[End]) -> FloatArray:
         """Pixels between ends [n, n], infinite where going on from one as the other would turn too much."""

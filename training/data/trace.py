@@ -37,7 +37,8 @@ class TraceOptions:
     Args:
         ink: of 255; fainter pixels are paper.
         speck: connected ink of fewer pixels than this times the line width squared is dirt.
-        bridge: widths; forks joined by a shorter line may be a crossing, and of shorter lines around a hole one is kept.
+        bridge: widths; forks joined by a shorter line may be a crossing at a right angle, by up to four times that at smaller
+            ones. Of two lines around a hole, shorter than twice that, one is kept.
         spur: share of the drawing's longer side, and the width besides; shorter dead ends at a junction are dropped.
         gap: the same; nearer ends that go on in one direction are one line, as where a pen skipped.
         reach: the same; how far along a line its direction is taken.
@@ -51,10 +52,10 @@ class TraceOptions:
 
     ink: int = 96
     speck: float = 0.75
-    bridge: float = 3.0
+    bridge: float = 1.5
     spur: float = 0.01
     gap: float = 0.035
-    reach: float = 0.035
+    reach: float = 0.05
     turn: float = 75.0
     smooth: int = 3
     order: float = 0.5
@@ -101,7 +102,8 @@ def trace(image: Pixels, options: TraceOptions | None = None) -> Sketch:
     rows, columns = np.nonzero(lines)
     extent = float(max(np.ptp(rows), np.ptp(columns)))
     spur, gap, reach = (width + share * extent for share in (options.spur, options.gap, options.reach))
-    strokes = strokes_of(pixel_graph(lines, image), Limits(width, options.bridge * width, spur, gap, reach, options.turn))
+    # A pixel is added to the width for bridges, since lines a pixel apart are one to thinning.
+    strokes = strokes_of(pixel_graph(lines, image), Limits(width, options.bridge * (width + 1), spur, gap, reach, options.turn))
     return Sketch.from_strokes(_ordered([_smoothed(stroke, options.smooth) for stroke in strokes], options.order))
 
 

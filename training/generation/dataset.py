@@ -69,7 +69,10 @@ def quickdraw_set(drawings: QuickDrawSet, options: SequenceOptions | None = None
     """
     options = options or SequenceOptions()
     pairs = tuple(Pair(key, key, drawings.words[key]) for key in drawings.sketches)
-    sketches = [prepared(sketch, options.epsilon) for sketch in drawings.sketches.values()]
+    sketches = []
+    for key, sketch in drawings.sketches.items():
+        with located(f"drawing {key!r}"):
+            sketches.append(prepared(sketch, options.epsilon))
     return _set(sketches, pairs, options, scale, "QuickDraw")
 
 
