@@ -160,7 +160,7 @@ def trained(network: SketchClassifier, config: ClassifierConfig, pool: SketchPoo
     return TrainedClassifier(network, config.spec, config.epsilon, config.rename, figures)
 
 
-def train(config: ClassifierConfig, data: Path, out: Path, weights: Path | None) -> dict[str, Any]:
+def train(config: ClassifierConfig, data: Path, out: Path, weights: Path | None, cache: Path | None = None) -> dict[str, Any]:
     """Run `config` to its end (or go on with it) in `out`; returns the figures of the last validation.
 
     Raises ResumeError, WeightsError, KeyboardInterrupt after a stop with the state saved, and what reading the sketches raises.
@@ -169,7 +169,7 @@ def train(config: ClassifierConfig, data: Path, out: Path, weights: Path | None)
 
     keep_freed_memory()
     torch.set_num_threads(config.run.threads)
-    pool = read_pool(config.sources, data, config.rename, config.epsilon)
+    pool = read_pool(config.sources, data, config.rename, config.epsilon, cache)
     known = sum(map(len, pool.training.values()))
     log.info("%d sketches of %d categories, %d held back", known, len(pool.categories), len(pool.held))
     fabric = Fabric(accelerator=config.run.accelerator, devices=1, precision=config.run.precision)
@@ -241,13 +241,14 @@ def main() -> int:
     options.add_argument(
         "--weights", help="pretrained weights of the backbone: a file, or random; default: an installed package's"
     )
+    options.add_argument("--cache", type=Path, help="folder that keeps the strokes of raster sketches for later runs")
     options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. run.steps=500")
     arguments = options.parse_args()
 
     def start() -> int:
         config = read_config(arguments.config, ClassifierConfig, arguments.set)
         weights = find_weights(arguments.weights, config.encoder.backbone)
-        put_json(train(config, arguments.data, arguments.out, weights))
+        put_json(train(config, arguments.data, arguments.out, weights, arguments.cache))
         return 0
 
     return run(start)

@@ -60,11 +60,12 @@ def png(image: Image.Image | Pixels) -> bytes:
 
 
 def animated_gif(sketch: Sketch, side: int = SIDE, frames: int = FRAMES) -> bytes:
-    """The sketch as it is drawn, point by point in order, over and over: a GIF of `frames` equal steps and a pause.
+    """The sketch as it is drawn, stroke by stroke at one speed, over and over: a GIF of `frames` steps and a pause.
 
     Raises ValueError for fewer than one frame.
     """
-    drawn = [Image.fromarray(frame) for frame in rasterize_prefixes(sketch, _spec(side), frames)]
+    drawn = [Image.fromarray(frame) for frame in rasterize_prefixes(_evenly(sketch, 4 * frames), _spec(side), frames)]
+    drawn[-1] = Image.fromarray(picture(sketch, side))
     times = [round(1000 * SECONDS / frames)] * (frames - 1) + [round(1000 * PAUSE)]
     return _saved(drawn[0], "GIF", save_all=True, append_images=drawn[1:], duration=times, loop=0)
 
@@ -119,6 +120,18 @@ def attention_frames(photo: Pixels, sketch: Sketch, attention: Float32) -> Itera
         looked = np.rint(grey * (1 - mix) + np.array(HEAT, np.float32) * mix).astype(np.uint8)
         drawn = picture(sketch.prefix(row + 2))[..., None].repeat(3, axis=2)
         yield Image.fromarray(np.concatenate([looked, drawn], axis=1))
+
+
+def _evenly(sketch: Sketch, points: int) -> Sketch:
+    """The same lines with about so many points, evenly spaced: thinning leaves them far apart on long lines."""
+    step = max(sum(float(np.hypot(*np.diff(stroke, axis=0).T).sum()) for stroke in sketch.strokes) / points, 1e-6)
+    strokes = []
+    for stroke in sketch.strokes:
+        parts = np.maximum(np.ceil(np.hypot(*np.diff(stroke, axis=0).T) / step), 1).astype(np.int64)
+        where = np.concatenate([[0.0], *(number + np.arange(1, count + 1) / count for number, count in enumerate(parts))])
+        index = np.arange(len(stroke))
+        strokes.append(np.stack([np.interp(where, index, stroke[:, axis]) for axis in (0, 1)], axis=1))
+    return Sketch.from_strokes(strokes)
 
 
 def _spec(side: int) -> RasterSpec:
