@@ -24,11 +24,12 @@ from training import evaluate, evaluate_generator, generate
 from training.data.folder import PairsFolder
 from training.data.recipes import OWN
 from training.data.writing import FolderWriter
+from training.generation.checkpoint import save_generator
 from training.generation.classifier import SketchClassifier, TrainedClassifier
+from training.generation.dataset import vector_sketch
 from training.generation.drawing import ArtistOptions, draw_photos, drawing_seed, open_artist
 from training.generation.pictures import animated_gif, animated_svg, attention_frames, is_dot, picture, png, sketch_input
 from training.generation.sheet import HEADING, LABEL, SheetEntry, write_drawn_sheet
-from training.generation.vectors import vector_sketch
 from training.models.config import EncoderConfig
 
 pytestmark = pytest.mark.torch
@@ -239,6 +240,16 @@ def test_what_cannot_be_drawn_leaves_nothing(drawing: Draw, tmp_path: Path) -> N
     assert "not empty" in said
 
 
+def test_a_generator_from_its_file_draws_the_same(tmp_path: Path) -> None:
+    ours, path = scribbler(), tmp_path / "g.safetensors"
+    save_generator(path, ours.generator, {"scale": ours.scale, "input": ours.input.to_manifest()})
+    theirs = open_artist(path)
+    assert (theirs.scale, theirs.input) == (ours.scale, ours.input)
+    photo = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)
+    first, second = (next(draw_photos(artist, ["a"], lambda _: photo, ArtistOptions())).sketches[0] for artist in (ours, theirs))
+    np.testing.assert_array_equal(first.sketch.points, second.sketch.points)
+
+
 def test_unreadable_generators(tmp_path: Path) -> None:
     with pytest.raises(BundleMissingFileError, match=r"training\.generator"):
         open_artist(tmp_path / "none.safetensors")
@@ -334,7 +345,7 @@ def test_people_measured_as_a_generator_reach_what_people_reach(
     with FolderWriter(tmp_path / "people") as writer:
         for pair in folder.pairs:
             writer.photo(pair.photo, folder.photo_path(pair.photo))
-            writer.strokes(pair.sketch, vector_sketch(folder.sketch(pair.sketch)))
+            writer.strokes(pair.sketch, vector_sketch(folder, pair.sketch)[0])
             writer.pair(pair)
     code, found, said = measure("--drawn", tmp_path / "people", "--classifier", classifier, "--split", "all")
     assert code == 0, said

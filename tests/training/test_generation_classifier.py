@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from fgsbir_edge.errors import BundleFormatError, BundleMissingFileError, PairsFormatError
 from fgsbir_edge.sketch import Sketch
@@ -22,7 +21,7 @@ from training.config import ConfigError, read_config
 from training.data.folder import PairsFolder
 from training.data.recipes import OWN
 from training.generation.classifier import load_classifier
-from training.generation.vectors import SketchSource, held_photos, read_pool, vector_sketch, vector_sketches
+from training.generation.vectors import SketchSource, held_photos, read_pool
 from training.journal import read_log
 from training.sketch_classifier import LAST, ClassifierConfig, ClassStream, train
 
@@ -102,26 +101,6 @@ def test_a_folder_of_one_category_holds_back_what_retrieval_validates_on(shapes:
     folder = PairsFolder.read(tmp_path / "mine")
     (chosen,) = OWN.validations("mine", folder)
     assert {photo for photo in held_photos(folder) if photo in {pair.photo for pair in folder.pairs}} == chosen.photos
-
-
-def test_traced_strokes_are_kept_until_a_drawing_changes(shapes: Path, tmp_path: Path) -> None:
-    shutil.copytree(shapes, tmp_path / "data")
-    folder, cache = PairsFolder.read(tmp_path / "data"), tmp_path / "new" / "cache"
-    names = [pair.sketch for pair in folder.pairs][:3]
-    first = vector_sketches(folder, names, cache)
-    (kept,) = cache.iterdir()
-    stamp = kept.stat().st_mtime_ns
-    again = vector_sketches(folder, names, cache)
-    assert kept.stat().st_mtime_ns == stamp
-    for name, sketch in vector_sketches(folder, names, None).items():
-        np.testing.assert_array_equal(sketch.points, again[name].points)
-        np.testing.assert_array_equal(sketch.points, first[name].points)
-        np.testing.assert_allclose(sketch.points, vector_sketch(folder.sketch(name)).points, atol=1e-4)
-    with Image.open(folder.root / "sketches" / names[0]) as drawing:
-        drawing.transpose(Image.Transpose.ROTATE_90).save(folder.root / "sketches" / names[0])
-    turned = vector_sketches(folder, names, cache)
-    assert len(list(cache.iterdir())) == 2
-    assert not np.array_equal(turned[names[0]].points, first[names[0]].points)
 
 
 def test_sources_that_cannot_be(data: Path, tmp_path: Path) -> None:

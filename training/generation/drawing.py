@@ -22,6 +22,7 @@ from fgsbir_edge.arrays import Float32
 from fgsbir_edge.errors import BundleFormatError, BundleMissingFileError, DeviceError, FgsbirError
 from fgsbir_edge.preprocess import InputSpec, photo_batch
 from fgsbir_edge.sketch import Sketch
+from training.generation.checkpoint import load_generator
 from training.generation.network import Encoded, Generator
 from training.generation.sampling import Drawn, DrawOptions, draw
 from training.generation.sequences import to_sketch
@@ -94,8 +95,6 @@ class DrawnPhoto:
 
 def open_artist(path: Path, device: str = "cpu", threads: int = 1) -> Artist:
     """A generator's checkpoint, ready to draw. Raises BundleMissingFileError, BundleFormatError, DeviceError."""
-    from training.generator import load_generator
-
     if not path.is_file():
         raise BundleMissingFileError(f"{path}: no such file; train a generator with python -m training.generator")
     if device.startswith("cuda") and not torch.cuda.is_available():

@@ -21,9 +21,9 @@ from training.data.recipes import ValidationSet
 from training.evaluate_retrieval import Bootstrap, figures_of
 from training.evaluation import Encode, encode_photos, encode_sketches, pair_ranks
 from training.generation.classifier import TrainedClassifier
+from training.generation.dataset import vector_sketch
 from training.generation.metrics import distance_figures, recognition_figures
 from training.generation.pictures import is_dot, sketch_input
-from training.generation.vectors import vector_sketch
 
 BATCH = 32
 
@@ -73,7 +73,7 @@ def class_quality(classifier: TrainedClassifier, chosen: ValidationSet, drawn: D
     Raises BundleFormatError for a category that the classifier does not know, and what reading sketches raises.
     """
     real = real_pairs(chosen, drawn)
-    theirs = classifier.classify([vector_sketch(chosen.folder.sketch(pair.sketch)) for pair in real])
+    theirs = classifier.classify([vector_sketch(chosen.folder, pair.sketch)[0] for pair in real])
     ours = classifier.classify(drawn.sketches)
     result: dict[str, Any] = {"classifier": classifier.validation}
     for name, pairs, found in (("drawn", drawn.pairs, ours), ("real", real, theirs)):

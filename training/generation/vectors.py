@@ -1,35 +1,24 @@
-"""Sketches of any dataset as strokes, and a classifier's categories of them."""
+"""The sketches that a classifier learns: of several datasets, by category, all as strokes."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from fgsbir_edge.errors import EmptySketchError, PairsFormatError
 from fgsbir_edge.formats.drawing import Drawing
-from fgsbir_edge.formats.qmul import read_strokes_npz, write_strokes_npz
 from fgsbir_edge.sketch import Sketch
-from training.data.folder import IMAGE_SUFFIXES, Pair, PairsFolder
+from training.data.folder import Pair, PairsFolder
 from training.data.recipes import OWN, RECIPES, PhotoRecipe
 from training.data.splits import merge_pairs, ordered
-from training.data.trace import trace_drawing
-from training.evaluate_output import ensure_parent
+from training.generation.dataset import vector_sketch
 from training.generation.sequences import prepared
 
-FORMAT = 1  # raise when tracing gives other strokes
 HELD_SHARE = 5  # one in so many photos of a category is held back
-
-
-def vector_sketch(item: Sketch | Drawing) -> Sketch:
-    """A sketch as it is, or the strokes of a raster one. Raises EmptySketchError where no line is found."""
-    return item if isinstance(item, Sketch) else trace_drawing(item)
 
 
 @dataclass(frozen=True)
@@ -90,40 +79,10 @@ def held_photos(folder: PairsFolder) -> frozenset[str]:
     return frozenset(held)
 
 
-def vector_sketches(folder: PairsFolder, names: Sequence[str], cache: Path | None) -> dict[str, Sketch]:
-    """The sketches of these names as strokes; those without a line are left out. `cache`: a folder that keeps what was traced.
-
-    Its files are named by the content of the drawings, so that changed ones are traced again.
-    """
-    files = [folder.root / part / name for part in ("sketches", "sketches_extra") for name in names]
-    raster = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-    kept = None if cache is None or not raster else cache / f"traced-{_digest(names, raster)}.npz"
-    if kept is not None and kept.is_file():
-        return read_strokes_npz(kept)
-    found: dict[str, Sketch] = {}
-    for name in tqdm(names, desc=folder.root.name, unit=" sketches", disable=None, leave=False):
-        try:
-            item = vector_sketch(folder.sketch(name))
-        except EmptySketchError:
-            continue
-        found[name] = Sketch(item.points.astype(np.float32), item.offsets)  # as the cache keeps it
-    if kept is not None:
-        ensure_parent(kept)
-        write_strokes_npz(kept, found)
-    return found
-
-
-def _digest(names: Sequence[str], files: Sequence[Path]) -> str:
-    digest = hashlib.sha256(json.dumps([FORMAT, *names]).encode())
-    for path in files:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:32]
-
-
 def read_pool(
     sources: Sequence[SketchSource], data: Path, rename: Mapping[str, str], epsilon: float, cache: Path | None = None
 ) -> SketchPool:
-    """Read, trace and thin every sketch of the sources. Categories of the same name are one.
+    """Read, trace and thin every sketch of the sources; `cache` keeps what was traced. Categories of the same name are one.
 
     Raises PairsFormatError for fewer than two categories or a sketch without one, and what the folders' readers raise.
     """
@@ -134,16 +93,15 @@ def read_pool(
     for source in sources:
         folder, pairs = _read(source, data)
         back = held_photos(folder)
-        strokes = vector_sketches(folder, list(dict.fromkeys(pair.sketch for pair in pairs)), cache)
-        for pair in pairs:
+        for pair in tqdm(pairs, desc=source.folder, unit=" sketches", disable=None, leave=False):
             key = f"{source.folder}/{pair.sketch}"
             if not pair.category:
                 raise PairsFormatError(f"{folder.root}: sketch {pair.sketch!r} has no category; fill in the column")
             if key in sketches or key in left_out:
                 continue
             try:
-                sketches[key] = prepared(strokes[pair.sketch], epsilon)
-            except (KeyError, EmptySketchError):
+                sketches[key] = prepared(vector_sketch(folder, pair.sketch, cache)[0], epsilon)
+            except EmptySketchError:
                 left_out.append(key)
                 continue
             item = replace(pair, sketch=key, category=rename.get(pair.category, pair.category))
