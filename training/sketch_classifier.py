@@ -148,6 +148,13 @@ def build_groups(network: SketchClassifier, config: OptimiserConfig) -> torch.op
     return torch.optim.AdamW(groups, lr=config.rate)
 
 
+def averaged(network: SketchClassifier, average: MovingAverage) -> SketchClassifier:
+    """A copy of the network with the moving average of its weights."""
+    copied = copy.deepcopy(network)
+    average.copy_to(copied)
+    return copied
+
+
 def trained(network: SketchClassifier, config: ClassifierConfig, pool: SketchPool) -> TrainedClassifier:
     """The network with its figures on the sketches held back."""
     network = network.cpu().eval()
@@ -197,13 +204,11 @@ def train(config: ClassifierConfig, data: Path, out: Path, weights: Path | None,
             progress.step = step + 1
             validate = progress.step % config.run.every == 0 or progress.step == config.run.steps
             if validate:
-                copied = copy.deepcopy(network)
-                average.copy_to(copied)
-                classifier = trained(copied, config, pool)
-                figures = classifier.validation
+                classifier = trained(averaged(network, average), config, pool)
                 classifier.save(out / LAST, {"step": progress.step, "recipe": table, "weights": weights.name if weights else ""})
+                figures = classifier.validation
             if validate or progress.step % LOG_EVERY == 0:
-                row = {"held/acc@1": figures["acc@1"]} if validate and figures else {}
+                row = {f"held/acc@{at}": figures[f"acc@{at}"] for at in (1, 10)} if validate and figures else {}
                 seconds = (time.monotonic() - begun) / (progress.step - first)
                 journal.add({"step": progress.step, **progress.losses, "seconds/step": seconds, **row})
                 log.info("step %d loss %.3f %s", progress.step, progress.losses["loss"], row or "")
