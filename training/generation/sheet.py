@@ -19,6 +19,7 @@ HEADING = 30  # pixels of the title
 LABEL = 16  # pixels of the columns' names, and of the text under a photo
 BLOCK_GAP = 22  # pixels between blocks side by side
 WIDTH = 12  # pictures side by side, about
+COLOURS = 256  # of the file: less than half its size, and nobody sees it
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ def write_drawn_sheet(path: Path, title: str, entries: Sequence[SheetEntry]) -> 
     for index, entry in enumerate(entries):
         down, column = divmod(index, across)
         _draw_block(sheet, (GAP + column * block, HEADING + LABEL + down * row), entry, len(names) if people else 0)
-    write_atomic(path, png(sheet))
+    write_atomic(path, png(sheet.quantize(COLOURS, dither=Image.Dither.NONE)))
 
 
 def _draw_block(sheet: Image.Image, corner: tuple[int, int], entry: SheetEntry, person_column: int) -> None:
