@@ -46,9 +46,9 @@ class Journal:
             writer.writerows(self.rows)
         os.replace(temporary, self.folder / LOG)
 
-    def draw(self) -> None:
-        """Redraw the curves."""
-        draw_curves(self.rows, self.folder / CURVES)
+    def draw(self, ending: str = "/acc@1", label: str = "validation Acc@1, %") -> None:
+        """Redraw the curves; on the right the figures whose names have this ending."""
+        draw_curves(self.rows, self.folder / CURVES, ending, label)
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
@@ -60,8 +60,8 @@ def read_log(folder: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 
-def draw_curves(rows: list[dict[str, float]], path: Path) -> None:
-    """Loss on the left, every validation set's Acc@1 on the right, against steps. Nothing is drawn of an empty log."""
+def draw_curves(rows: list[dict[str, float]], path: Path, ending: str = "/acc@1", label: str = "validation Acc@1, %") -> None:
+    """Loss on the left, every validation set's figure of this ending on the right, against steps; empty axes of an empty log."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -70,13 +70,13 @@ def draw_curves(rows: list[dict[str, float]], path: Path) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(14, 4), layout="constrained")
     panels: tuple[tuple[Any, Callable[[str], bool], str], ...] = (
         (left, lambda name: name.startswith("loss") and name != "loss/temperature", "training loss"),
-        (right, lambda name: name.endswith("/acc@1"), "validation Acc@1, %"),
+        (right, lambda name: name.endswith(ending), label),
     )
-    for axes, wanted, label in panels:
+    for axes, wanted, title in panels:
         for name in dict.fromkeys(name for row in rows for name in row if wanted(name)):
             points = [(row["step"], row[name]) for row in rows if name in row]
             axes.plot(*zip(*points, strict=True), marker="." if len(points) < 20 else None, label=name)
-        axes.set(xlabel="step", ylabel=label)
+        axes.set(xlabel="step", ylabel=title)
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -110,7 +110,7 @@ class Trainer:
                 if journal is not None and (validate or self.progress.step % LOG_EVERY == 0):
                     figures = self._checkpoint(network, average) if validate else {}
                     self._write(journal, figures, (time.monotonic() - begun) / (self.progress.step - first))
-                stopped = _anywhere(fabric, stop.made)
+                stopped = anywhere(fabric, stop.made)
                 if journal is not None and (validate or stopped):
                     self._save(network, average, optimizer)  # last: it says that the others are there
                 if stopped:
@@ -201,7 +201,7 @@ def brief(figures: dict[str, float]) -> str:
     )
 
 
-def _anywhere(fabric: Any, made: bool) -> bool:
+def anywhere(fabric: Any, made: bool) -> bool:
     """Whether any process was asked to stop: all must leave after the same step, or those that stay wait for the others."""
     if fabric.world_size == 1:
         return made

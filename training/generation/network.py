@@ -172,7 +172,8 @@ class Generator(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """`states`, and the output layer behind: raw outputs [B,T,6M+3] (mixture.Mixture reads them), weights [B,T,L]."""
         hidden, weights = self.states(encoded, inputs, latent, lengths)
-        return self.output(hidden), weights
+        with torch.autocast(inputs.device.type, enabled=False):
+            return self.output(hidden), weights
 
     def trained_state(self) -> Iterator[tuple[str, Tensor]]:
         """(name, tensor) of all that training changes: without the backbone where that is fixed."""
