@@ -31,7 +31,7 @@ from training.data.folder import Pair
 from training.data.writing import FolderWriter
 from training.generation.drawing import Artist, ArtistOptions, DrawnPhoto, DrawnSketch, draw_photos, open_artist
 from training.generation.photos import PhotoList, list_photos
-from training.generation.pictures import LINE, animated_gif, animated_svg, attention_frames, is_dot, picture, png
+from training.generation.pictures import LINE, animated_gif, animated_svg, attention_frames, few_colours, is_dot, picture, png
 from training.generation.sheet import SheetEntry, write_drawn_sheet
 
 USER = "generator"  # who drew, in pairs.csv
@@ -137,7 +137,7 @@ def _write_pictures(folder: Path, key: str, item: DrawnPhoto, drawn: DrawnSketch
         _put(_place(folder, "animation", f"{key}.gif"), animated_gif(sketch))
     if extras.attention and drawn.attention is not None and item.photo is not None:
         for number, frame in enumerate(attention_frames(item.photo, sketch, drawn.attention)):
-            _put(_place(folder, "attention", f"{key}/{number:03d}.png"), png(frame))
+            _put(_place(folder, "attention", f"{key}/{number:03d}.png"), png(few_colours(frame)))
 
 
 def _place(folder: Path, kind: str, name: str) -> Path:

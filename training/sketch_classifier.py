@@ -158,13 +158,14 @@ def averaged(network: SketchClassifier, average: MovingAverage) -> SketchClassif
 def trained(network: SketchClassifier, config: ClassifierConfig, pool: SketchPool) -> TrainedClassifier:
     """The network with its figures on the sketches held back."""
     network = network.cpu().eval()
-    plain = TrainedClassifier(network, config.spec, config.epsilon, config.rename, {})
+    plain = TrainedClassifier(network, config.spec, config.epsilon, config.rename, 1.0, {})
     if not pool.held:
         return plain
     found = plain.classify([pool.folder.sketches[pair.sketch] for pair in pool.held])
+    scale = float(np.sqrt(found.features.var(0).mean())) or 1.0  # a mean variance of 1 in each feature
     truth, photos = [pair.category for pair in pool.held], [f"{pair.sketch.split('/')[0]}/{pair.photo}" for pair in pool.held]
     figures = recognition_figures(found.logits, truth, pool.categories, photos, Bootstrap())
-    return TrainedClassifier(network, config.spec, config.epsilon, config.rename, figures)
+    return TrainedClassifier(network, config.spec, config.epsilon, config.rename, scale, figures)
 
 
 def train(config: ClassifierConfig, data: Path, out: Path, weights: Path | None, cache: Path | None = None) -> dict[str, Any]:

@@ -150,6 +150,7 @@ def test_a_run_writes_its_classifier_with_its_own_figures(finished: Path, config
     assert found.logits.shape == (4, 2)
     assert found.features.shape == (4, 8)
     np.testing.assert_allclose(found.logits, classifier.classify(sketches, batch=4).logits, atol=1e-5)
+    assert found.features.var(0).mean() == pytest.approx(1.0, rel=1e-4)  # whatever the network's own scale
     truth = [classifier.categories.index(pair.category) for pair in pool.held]
     hits = np.mean(found.logits.argmax(1) == truth)
     assert classifier.validation["acc@1"] == pytest.approx(100 * hits)

@@ -100,6 +100,7 @@ def test_recognition_by_hand() -> None:
     assert found["acc@10"] == 100.0
     low, high = found["acc@1_interval"]
     assert low <= 40.0 <= high
+    assert found["mean_by_category"] == {"categories": 2, "acc@1": 25.0}  # half of the chairs, no dog
     assert found["taken_for"] == {"bird": 40.0, "dog": 20.0}
     alone = recognition_figures(logits[:2], truth[:2], categories, ["a", "a"], Bootstrap())
     assert alone["acc@1_interval"] is None  # one photo: nothing to resample

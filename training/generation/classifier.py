@@ -72,6 +72,7 @@ class TrainedClassifier:
         input: how sketches become pixels.
         epsilon: how much they are thinned first, canvas units.
         rename: categories of data that go by another name here.
+        scale: what features are divided by, so that FID does not depend on how large the network makes them.
         validation: its own figures on sketches held back.
     """
 
@@ -79,6 +80,7 @@ class TrainedClassifier:
     input: InputSpec
     epsilon: float
     rename: dict[str, str]
+    scale: float
     validation: dict[str, Any]
 
     @property
@@ -104,7 +106,7 @@ class TrainedClassifier:
         for start in range(0, len(thin), batch):
             pixels = torch.from_numpy(sketch_input(thin[start : start + batch], self.input)).to(device)
             rows = self.network.features(pixels)
-            features.append(rows.cpu().numpy())
+            features.append((rows / self.scale).cpu().numpy())
             logits.append(self.network.output(torch.relu(rows)).cpu().numpy())
         return Classified(np.concatenate(logits), np.concatenate(features))
 
@@ -122,6 +124,7 @@ class TrainedClassifier:
             "input": self.input.to_manifest(),
             "epsilon": self.epsilon,
             "rename": self.rename,
+            "scale": self.scale,
             "validation": self.validation,
         }
         save_tensors(path, self.network.state_dict(), {**meta, **own})
@@ -141,7 +144,8 @@ def load_classifier(path: Path) -> TrainedClassifier:
         network = SketchClassifier(EncoderConfig.from_json(meta["config"]), meta["categories"])
         network.load_state_dict(load_file(path))
         spec = InputSpec.from_manifest(meta["input"])
-        return TrainedClassifier(network.eval(), spec, float(meta["epsilon"]), dict(meta["rename"]), dict(meta["validation"]))
+        numbers = float(meta["epsilon"]), dict(meta["rename"]), float(meta["scale"])
+        return TrainedClassifier(network.eval(), spec, *numbers, dict(meta["validation"]))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
         raise BundleFormatError(
