@@ -1,8 +1,9 @@
 """Joint training of photo-to-sketch generator and retrieval (METHODS B.5 to B.9): ``python -m training.semi_supervised``.
 
-It starts from a retrieval network of training.supervised and a generator of training.generator, both trained on the labelled pairs
-alone. A configuration file says how many photos keep their sketches, which further photos there are, and which parts of the method
-take part (training/configs/semi.toml, docs/semi_supervised.md). A run in --out that is not finished is taken up again, exactly.
+It starts from a retrieval network of training.supervised and a generator of training.generator, both trained on the labelled
+pairs alone. A configuration file says how many photos keep their sketches, which further photos there are, and which parts of the
+method take part (training/configs/semi.toml, docs/semi_supervised.md). A run in --out that is not finished is taken up again,
+exactly.
 """
 
 from __future__ import annotations
@@ -21,15 +22,14 @@ import torch
 from fgsbir_edge.console import put_json, run
 from fgsbir_edge.preprocess import InputSpec
 from training.checkpoint import load_model, read_meta
-from training.config import ConfigError, read_config, to_table
+from training.config import ConfigError, from_table, read_config, to_table
 from training.data.batches import BatchStream
 from training.data.folder import Pair, PairsFolder
 from training.data.pixels import PixelStore
 from training.data.recipes import ValidationSet
+from training.generation.checkpoint import load_generator, save_generator
 from training.generation.dataset import sequence_set
-from training.generation.network import Generator
-from training.generation.sequences import SequenceSet
-from training.generator import load_generator
+from training.generation.sequences import SequenceOptions, SequenceSet
 from training.losses import build_loss
 from training.memory import keep_freed_memory
 from training.network import PairNetwork
@@ -40,12 +40,12 @@ from training.semi.discriminator import PatchDiscriminator
 from training.semi.drawing import DrawnStore, Illustrator, pair_spec
 from training.semi.generator import GeneratorObjective
 from training.semi.players import Players, Trained
-from training.semi.pool import Pool, Rows, open_pool
+from training.semi.pool import Pool, Rows, in_pool, open_pool, pool_photos
 from training.semi.probe import Probe, held_pairs
 from training.semi.retrieval import RetrievalObjective, Teacher
+from training.semi.sealed import Unsealing
 from training.semi.trainer import JointTrainer
 from training.supervised import Components, chosen_sets
-from training.trainer import LAST
 from training.validation import Validator
 
 MOMENTA = (0.5, 0.999)  # of Adam for G, as released, and for D_C, as in pix2pix
@@ -65,13 +65,18 @@ class Start:
         return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in vars(self).items()}
 
 
-def generator_rows(meta: dict[str, Any]) -> Rows:
+def generator_rows(meta: dict[str, Any], cache: Path | None = None) -> Rows:
     """How the generator of this metadata reads people's sketches: the thinning, the limits and the scale it was trained with."""
-    raise NotImplementedError
+    options, scale = from_table(SequenceOptions, meta["sequences"], "the generator's checkpoint"), float(meta["scale"])
+
+    def rows(folder: PairsFolder, pairs: Sequence[Pair]) -> SequenceSet:
+        return sequence_set(folder, pairs, options, scale, cache)
+
+    return rows
 
 
 def build_players(config: SemiConfig, start: Start, pool: Pool, fabric: Any, cache: Path | None = None) -> Players:
-    """Modules with the weights of `start`, a discriminator with random ones by the run's seed, and their optimisers, on the device."""
+    """Modules with the weights of `start`, a discriminator with random ones by the run's seed, and optimisers, on the device."""
     encoder, head, meta = load_model(start.retrieval)
     generator, drawn = load_generator(start.generator)
     spec = InputSpec.from_manifest(meta["input"])
@@ -91,9 +96,10 @@ def build_players(config: SemiConfig, start: Start, pool: Pool, fabric: Any, cac
     }
     clips = {"retrieval": config.optimiser.clip, "generator": config.generator.clip, "discriminator": config.discriminator.clip}
     modules = {"retrieval": retrieval, "generator": objective, "discriminator": discriminator}
-    trained = {
-        name: Trained(*fabric.setup(module, optimizers[name]), optimizers[name], clips[name]) for name, module in modules.items()
-    }
+    trained = {}
+    for name, module in modules.items():
+        model, wrapped = fabric.setup(Unsealing(module), optimizers[name])
+        trained[name] = Trained(model, wrapped, optimizers[name], clips[name])
     photos = pool.photos
     return Players(
         config=config,
@@ -112,7 +118,7 @@ def build_players(config: SemiConfig, start: Start, pool: Pool, fabric: Any, cac
 
 
 def with_probe(pool: Pool, sets: Sequence[ValidationSet], rows: Rows) -> tuple[Pool, Probe]:
-    """The pool with the photos of held-out pairs, and the probe of these. Sets of which too few sketches are short enough are left out."""
+    """The pool with the photos of held-out pairs, and the probe of these; without sets that have no sketches short enough."""
     photos, made = pool.photos, []
     for item in sets:
         found = rows(item.folder, held_pairs(item))
@@ -136,7 +142,7 @@ def train(config: SemiConfig, data: Path, out: Path, start: Start, cache: Path |
     keep_freed_memory()
     torch.set_num_threads(run_config.threads)
     meta, drawn = read_meta(start.retrieval), read_meta(start.generator)
-    spec, rows = InputSpec.from_manifest(meta["input"]), generator_rows(drawn)
+    spec, rows = InputSpec.from_manifest(meta["input"]), generator_rows(drawn, cache)
     sets = chosen_sets(config.data, data)
     pool, probe = with_probe(open_pool(config.data.sources, config.unlabelled, data, spec, rows, cache), sets, rows)
     labelled = tuple(source.labelled for source in pool.sources)

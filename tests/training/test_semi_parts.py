@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -91,9 +92,7 @@ def test_the_discriminators_loss_is_cross_entropy() -> None:
     score = torch.sigmoid(logits).mean((1, 2))
     torch.testing.assert_close(certainty_loss(logits, 1.0), -score.log().mean())
     torch.testing.assert_close(certainty_loss(logits, 0.0), -(1 - score).log().mean())
-    torch.testing.assert_close(
-        certainty_loss(logits, 1.0, "patch"), torch.nn.functional.softplus(-logits).mean()
-    )
+    torch.testing.assert_close(certainty_loss(logits, 1.0, "patch"), torch.nn.functional.softplus(-logits).mean())
     sure = torch.full((2, 3, 3), 200.0, requires_grad=True)
     certainty_loss(sure, 0.0).backward()
     assert sure.grad is not None
@@ -145,7 +144,7 @@ def network() -> PairNetwork:
     return PairNetwork(build_encoder(config), build_head(config), build_loss(LossConfig(main="triplet"), config))
 
 
-def pairs(count: int, seed: int, first: int = 0) -> PairTensors:
+def some_pairs(count: int, seed: int, first: int = 0) -> PairTensors:
     rng = torch.Generator().manual_seed(seed)
     pixels = torch.randn(2, count, 3, 64, 64, generator=rng)
     return PairTensors(pixels[0], pixels[1], torch.arange(first, first + count), torch.zeros(count, dtype=torch.int64))
@@ -155,7 +154,7 @@ def test_the_retrieval_loss_is_the_papers(network: PairNetwork) -> None:
     """L_trip(labelled) + mean of w_j L_trip(j) + 0.1 L_KD(both), from the network's own embeddings (METHODS B.7)."""
     config = RetrievalConfig()
     objective = RetrievalObjective(network, config).eval()
-    labelled, generated = pairs(4, 1), pairs(3, 2)
+    labelled, generated = some_pairs(4, 1), some_pairs(3, 2)
     weights = torch.tensor([0.1, 0.7, 0.4])
     teacher = unit(14, 6, seed=5)
     torch.manual_seed(7)
@@ -176,8 +175,8 @@ def test_the_retrieval_loss_is_the_papers(network: PairNetwork) -> None:
 
 def test_weight_nought_is_as_good_as_no_generated_pairs(network: PairNetwork) -> None:
     objective = RetrievalObjective(network, RetrievalConfig(distillation=0.0)).eval()
-    labelled, generated = pairs(4, 1), pairs(3, 2)
-    none = PairTensors(*(getattr(generated, name)[:0] for name in vars(generated)))
+    labelled, generated = some_pairs(4, 1), some_pairs(3, 2)
+    none = PairTensors(*(tensor[:0] for tensor in generated))
     gradients = []
     for some, weights in ((generated, torch.zeros(3)), (none, torch.zeros(0))):
         torch.manual_seed(7)
@@ -190,7 +189,7 @@ def test_weight_nought_is_as_good_as_no_generated_pairs(network: PairNetwork) ->
 
 def test_the_teacher_stays_as_it_was(network: PairNetwork) -> None:
     teacher = Teacher(network.encoder, network.head)
-    pixels = pairs(3, 4).photos
+    pixels = some_pairs(3, 4).photos
     before = teacher(pixels)
     assert not before.requires_grad
     teacher.train()
@@ -261,7 +260,7 @@ def test_labelled_photos_are_nested() -> None:
     names = [f"{number}.png" for number in range(57)]
     kept = [labelled_photos(reversed(names), fraction, "chairs") for fraction in (0.01, 0.2, 0.4, 0.6, 0.8, 1.0)]
     assert [len(some) for some in kept] == [2, 11, 23, 34, 46, 57]
-    assert all(small < large for small, large in zip(kept, kept[1:], strict=False))
+    assert all(small < large for small, large in pairwise(kept))
     assert kept[1] != labelled_photos(names, 0.2, "shoes")
     for wrong in (0.0, 1.2):
         with pytest.raises(ConfigError, match=rf"the label fraction is {wrong:g}, expected more than 0 and at most 1"):

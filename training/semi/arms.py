@@ -27,9 +27,7 @@ class Arm:
 
 ARMS = {
     "supervised": Arm("supervised", joint=False),
-    "continued": Arm(
-        "supervised, as many more steps", ("retrieval.generated=0", NO_TEACHER, FIXED_GENERATOR, NO_WARMUP)
-    ),
+    "continued": Arm("supervised, as many more steps", ("retrieval.generated=0", NO_TEACHER, FIXED_GENERATOR, NO_WARMUP)),
     "vanilla": Arm("vanilla semi-supervised", (NO_WEIGHTS, NO_TEACHER, FIXED_GENERATOR, NO_WARMUP), attention=False),
     "no_weights": Arm("full, no instance weights", (NO_WEIGHTS,)),
     "no_teacher": Arm("full, no teacher", (NO_TEACHER,)),

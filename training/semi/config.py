@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from training.generation.losses import VaeLossConfig
-from training.generation.sequences import SequenceOptions
 from training.schedule import OptimiserConfig
 from training.semi.discriminator import DiscriminatorConfig
 from training.semi.retrieval import RetrievalConfig
@@ -21,8 +20,9 @@ class UnlabelledConfig:
 
     fraction  of the labelled photos that keep their sketches; the rest become unlabelled photos (fractions.py)
     photos    how many a step, for each of retrieval, D_C and generator; the paper's 1:1 means as many as data.pairs
-    folders   further folders of photos for a source, by its name, relative to the data folder. Those of a dataset with a table give
-              the photos of its training side alone. They should show what the source shows: D_C would tell others by the photo
+    folders   further folders of photos for a source, by its name, relative to the data folder. Those of a dataset with a table
+              give the photos of its training side alone. They should show what the source shows: D_C would tell others by the
+              photo
 
     Raises:
         ValueError: fewer than two photos a step, which leaves no negative.
@@ -39,18 +39,17 @@ class UnlabelledConfig:
 
 @dataclass(frozen=True)
 class GeneratorUpdateConfig:
-    """How G learns in a joint run (METHODS B.2, B.8); `rate` of Adam with momenta 0.5 and 0.999, `clip` the largest gradient norm.
+    """How G learns in a joint run (METHODS B.2, B.8). How people's sketches become rows is the generator's, from its checkpoint.
 
+    rate      of Adam with momenta 0.5 and 0.999; clip: the largest norm of the gradient, likelihood and policy together
     pairs     labelled pairs a step, each of which gives a likelihood term and, drawn anew, a reward
-    sequences how real sketches become rows. Sketches with more points than fit are not used by G and D_C
-    loss      L_vae; annealing goes on from the last step of the pre-training, so anneal_from is 1 here unless told otherwise
+    loss      L_vae; annealing goes on where pre-training ended
     """
 
     rate: float = 1e-4
     clip: float = 1.0
     pairs: int = 16
-    sequences: SequenceOptions = field(default_factory=SequenceOptions)
-    loss: VaeLossConfig = field(default_factory=lambda: VaeLossConfig(anneal_from=1.0))
+    loss: VaeLossConfig = field(default_factory=VaeLossConfig)
 
     def __post_init__(self) -> None:
         if self.rate <= 0 or self.clip <= 0 or self.pairs < 2:
@@ -61,7 +60,8 @@ class GeneratorUpdateConfig:
 class SemiConfig:
     """Joint training. Encoder, input and generator shapes are those of the checkpoints it starts from.
 
-    `data` is the labelled side as in training.supervised; `optimiser` is F's; of `pca` only `refit` and what it needs play a part.
+    `data` is the labelled side as in training.supervised; `optimiser` is F's; of `pca` only `refit` and what it
+    needs play a part.
     """
 
     data: DataConfig

@@ -32,8 +32,8 @@ class DiscriminatorConfig:
     size        pixels a side of photo and sketch. The paper's 256; less is a deviation for computers without a GPU
     width       channels of the first layer, doubled by each next one. pix2pix's 64; less for computers without a GPU
     layers      of stride 2: 3 make the receptive field 70x70 pixels, 2 make it 34x34, 1 16x16
-    norm        "instance", "batch" or "none". pix2pix trained with batches of one, where its batch norm is instance norm; in larger
-                batches batch norm would make a pair's certainty depend on its neighbours and on whether it is training
+    norm        "instance", "batch" or "none". pix2pix trained with batches of one, where its batch norm is instance norm; in
+                larger batches batch norm would make a pair's certainty depend on its neighbours and on whether it is training
     target      "scalar": cross-entropy of the mean of the map, the paper's one number; "patch": the mean of the map's
                 cross-entropies, which is pix2pix's own and gives every patch its gradient
     rate        of Adam; the paper does not name any
@@ -68,8 +68,8 @@ class DiscriminatorConfig:
                 raise ValueError(f"discriminator {name} is {getattr(self, name)!r}, expected one of {', '.join(get_args(kind))}")
         if self.width < 1 or not 1 <= self.layers <= 5 or min(self.rate, self.clip) <= 0 or self.mismatched < 0:
             raise ValueError(
-                f"discriminator width {self.width}, rate {self.rate} and clip {self.clip} must be positive, layers {self.layers} 1 to 5, "
-                f"mismatched {self.mismatched} not negative"
+                f"discriminator width {self.width}, rate {self.rate} and clip {self.clip} must be positive, "
+                f"layers {self.layers} 1 to 5, mismatched {self.mismatched} not negative"
             )
         if not (0 <= self.smoothing < 0.5 and 0 <= self.flip <= 1):
             raise ValueError(f"discriminator smoothing is {self.smoothing} and flip {self.flip}, expected [0, 0.5) and [0, 1]")
@@ -79,14 +79,14 @@ class DiscriminatorConfig:
     @property
     def smallest(self) -> int:
         """The fewest pixels a side that leave 2x2 in the map; an instance norm needs more than one position."""
-        return 4 * 2**self.layers
+        return 4 << self.layers
 
 
 class PatchDiscriminator(nn.Module):
     """Photos and sketches [B,3,S,S] each -> logits [B,h,w] of "a person drew this of that", one for each patch.
 
-    With the defaults 2,767,809 parameters and 30x30 patches for 256 pixels; the receptive field of a patch is 70x70. Weights start
-    from N(0, 0.02), biases from 0, as in pix2pix.
+    With the defaults 2,767,809 parameters and 30x30 patches for 256 pixels; the receptive field of a patch is 70x70. Weights
+    start from N(0, 0.02), biases from 0, as in pix2pix.
     """
 
     def __init__(self, config: DiscriminatorConfig) -> None:

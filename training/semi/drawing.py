@@ -84,7 +84,7 @@ class Illustrator:
         if missing := [name for name in dict.fromkeys(names) if name not in self.maps]:
             for name, level in zip(missing, self.generator.maps(self.pixels(missing)), strict=True):
                 self.maps[name] = level.half()  # half: what is seen once a photo is looked up for the rest of the run
-        return torch.stack([self.maps[name] for name in names]).float()
+        return torch.stack([self.maps[name].float() for name in names])
 
     @torch.no_grad()
     def encode(self, names: Sequence[str]) -> Encoded:

@@ -62,7 +62,7 @@ def training_pairs(source: SourceConfig, data: Path) -> TrainingPairs:
 
 
 def cut(sources: Sequence[SourceConfig], data: Path, fraction: float, out: Path) -> tuple[SourceConfig, ...]:
-    """Folders under `out` that hold what those of `sources` hold, and for each source of pairs a table of the labelled pairs alone.
+    """Folders under `out` that hold what those of `sources` hold, and for each source of pairs a table of those labelled.
 
     Everything but these tables is a link. The new sources name the tables; their folders are to be looked for under `out` and
     have their old names, by which their splits are known. Sources of edge drawings need no labels and stay as they are.

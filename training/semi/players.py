@@ -18,11 +18,12 @@ from training.generation.sampling import Drawn
 from training.semi.clock import Clock
 from training.semi.config import SemiConfig
 from training.semi.discriminator import PatchDiscriminator, certainty, certainty_loss
-from training.semi.drawing import Illustrator, DrawnStore, pair_sketches, plain_photos, sketches_of
+from training.semi.drawing import DrawnStore, Illustrator, pair_sketches, plain_photos, sketches_of
 from training.semi.generator import GeneratorObjective
 from training.semi.pool import JointSource, Pool
 from training.semi.retrieval import PairTensors, RetrievalObjective, Teacher, instance_weights, joined
 from training.semi.reward import reward
+from training.semi.sealed import Sealed
 
 Figures = dict[str, float]
 
@@ -50,7 +51,7 @@ class Drawings:
 
 @dataclass(frozen=True)
 class Trained:
-    """A module and its optimiser as Fabric hands them out, and the optimiser itself, whose rates and state count."""
+    """A module (sealed.Unsealing) and its optimiser as Fabric hands them out; the optimiser itself, whose rates and state count."""
 
     model: Any
     wrapped: Any
@@ -107,8 +108,8 @@ class Players:
             figures |= self._train_discriminator(source, drawings, count, chance)
         return {**figures, **drawing_figures(drawings.drawn)}
 
-    def generate(self, chance: Chance, kl_weight: float) -> Figures:
-        """Train G: likelihood of labelled pairs, rewards of drawings of labelled and unlabelled photos."""
+    def generate(self, chance: Chance, step: int) -> Figures:
+        """Train G, for the step of its own count `step`: likelihood of labelled pairs, rewards of drawings of all photos."""
         config, source = self.config, self.pool.pick(chance.numpy)
         real = source.draw_real(chance.numpy, config.generator.pairs)
         labelled = [source.real.pairs[number].photo for number in real]
@@ -118,13 +119,12 @@ class Players:
             artist, trained = self.artist, self.trained["generator"]
             photos = artist.pixels(labelled) if artist.generator.config.train_backbone else artist.features(labelled)
             rows, lengths = torch.from_numpy(source.real.rows[real]), torch.from_numpy(source.real.lengths[real])
+            target = rows.to(self.device), lengths.to(self.device)
             self.generator.train()
-            loss, terms = trained.model(
-                photos, rows.to(self.device), lengths.to(self.device), drawings.drawn, rewards, kl_weight, chance.torch
-            )
+            loss, terms = trained.model(Sealed(photos, target, drawings.drawn, rewards, step))
             self._step(trained, loss)
             self.generator.eval()
-        figures |= {f"loss/{name}": float(value) for name, value in terms.items()}
+        figures |= {f"loss/{name}": value for name, value in terms.items()}
         return {**figures, "loss/G": float(loss.detach()), **drawing_figures(drawings.drawn)}
 
     # what they are made of
@@ -163,7 +163,7 @@ class Players:
         return values, {**figures, "reward/triplet": float(triplet.mean()), "reward/certainty": float(scores.mean())}
 
     def _drawn_for_discriminator(self, source: JointSource, photos: list[str], chance: Chance) -> tuple[Drawings, int]:
-        """Drawings of unlabelled `photos`, and behind them those of labelled photos where D_C is to have such; how many of these."""
+        """Drawings of unlabelled `photos`, behind them those of labelled ones where D_C is to have any, and how many of these."""
         fakes, labelled = self.config.discriminator.fakes, []
         if fakes != "unlabelled":
             labelled = [source.real.pairs[number].photo for number in source.draw_real(chance.numpy, len(photos))]
@@ -183,7 +183,7 @@ class Players:
         flips = torch.from_numpy(chance.numpy.random(len(photos)) < config.flip).to(self.device)
         with self.clock.part("discriminator"):
             self.discriminator.train()
-            logits = trained.model(_mirrored(photos, flips), _mirrored(sketches, flips))
+            logits = trained.model(Sealed(_mirrored(photos, flips), _mirrored(sketches, flips)))
             count, drawn = len(real_pairs), len(logits) - (len(real_pairs) if config.mismatched > 0 else 0)
             loss = certainty_loss(logits[:count], 1.0 - config.smoothing, config.target)
             loss = loss + certainty_loss(logits[count:drawn], 0.0, config.target)
@@ -205,7 +205,7 @@ class Players:
                 teacher = self.teacher(joined(labelled, generated))
         with self.clock.part("retrieval"):
             self.retrieval.train()
-            loss, terms = trained.model(labelled, generated, weights, teacher)
+            loss, terms = trained.model(Sealed(labelled, generated, weights, teacher))
             self._step(trained, loss)
         return {"loss/F": float(loss.detach()), **{f"loss/{name}": float(value) for name, value in terms.items()}}
 
@@ -250,4 +250,4 @@ def _numbers(names: Sequence[str], device: torch.device | None = None) -> Tensor
 
 
 def _none_of(pairs: PairTensors) -> PairTensors:
-    return PairTensors(pairs.sketches[:0], pairs.photos[:0], pairs.photo_index[:0], pairs.category_index[:0])
+    return PairTensors(*(tensor[:0] for tensor in pairs))

@@ -35,7 +35,8 @@ class PhotoPool(PairsFolder):
     def extended(self, photos: Mapping[str, tuple[Path, str]]) -> PhotoPool:
         """With further photos, each a path and a category."""
         categories = {name: category for name, (_, category) in photos.items()}
-        return PhotoPool(self.root, (), {**self.photo_category, **categories}, {**self.paths, **{n: p for n, (p, _) in photos.items()}})
+        paths = {name: path for name, (path, _) in photos.items()}
+        return PhotoPool(self.root, (), {**self.photo_category, **categories}, {**self.paths, **paths})
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,8 @@ def open_pool(
     `rows` makes the generator's rows of people's sketches.
 
     Raises:
-        ConfigError: no source, two of one name, a source that is not of pairs, folders for an unknown source, no unlabelled photos,
-            or too few sketches short enough for the generator.
+        ConfigError: no source, two of one name, a source that is not of pairs, folders for an unknown source, no unlabelled
+            photos, or too few sketches short enough for the generator.
         What reading a table or a folder raises.
     """
     names = [source.name for source in sources]
@@ -135,8 +136,8 @@ def open_pool(
             free |= {f"{folder}/{name}": entry for name, entry in _photos(data / folder, kinds).items()}
         if len(free) < 2:
             raise ConfigError(
-                f"source {source.name}: {len(free)} photos without sketches; lower unlabelled.fraction (now {config.fraction:g}) or name "
-                "folders of photos in unlabelled.folders"
+                f"source {source.name}: {len(free)} photos without sketches; lower unlabelled.fraction (now {config.fraction:g}) "
+                "or name folders of photos in unlabelled.folders"
             )
         photos = photos.extended(free)
         groups: dict[str, list[str]] = {}
@@ -171,16 +172,18 @@ def _real(source: SourceConfig, part: TrainingPairs, rows: Rows) -> SequenceSet:
     found = rows(part.folder, part.pairs)
     if len({pair.photo for pair in found.pairs}) < 2:
         raise ConfigError(
-            f"source {source.name}: {len(found)} of {len(part.pairs)} labelled sketches are short enough for the generator; raise the "
-            "label fraction, or the epsilon and max_points that the generator was trained with"
+            f"source {source.name}: {len(found)} of {len(part.pairs)} labelled sketches are short enough for the generator; "
+            "raise the label fraction, or the epsilon and max_points that the generator was trained with"
         )
     return in_pool(found, part.folder)
 
 
 def _photos(root: Path, kinds: set[str]) -> dict[str, tuple[Path, str]]:
-    """Photos of a folder that may be seen in training, by name, with their categories: the only one of `kinds`, if they have none."""
+    """Photos of a folder that may be seen in training, by name, with categories: the only one of `kinds` if they have none."""
     if (root / "pairs.csv").is_file():
         folder = PairsFolder.read(root)
-        return {name: (folder.photo_path(name), folder.photo_category[name]) for name in sorted(training_side(folder, "train").photos)}
+        return {
+            name: (folder.photo_path(name), folder.photo_category[name]) for name in sorted(training_side(folder, "train").photos)
+        }
     found = read_unlabelled(root / "photos" if (root / "photos").is_dir() else root, check=False)
     return {name: (found.photo_path(name), next(iter(kinds)) if len(kinds) == 1 else "") for name in found.names}

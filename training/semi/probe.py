@@ -1,7 +1,8 @@
 """Why a run fails: what D_C and the drawings are worth on photos and sketches that trained nothing.
 
 A D_C that is sure of held-out pairs judges drawings; one that is as sure of people's sketches beside the wrong photos judges the
-drawing alone; one that doubts held-out people's sketches knows its labelled photos or sketches by heart, and its weights mean nothing.
+drawing alone; one that doubts held-out people's sketches knows its labelled photos or sketches by heart, and its weights mean
+nothing.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ class Probe:
     def __call__(self, players: Players) -> dict[str, float]:
         """Figures as they are now, without training anything: means over the sets.
 
-        "held/real", "held/swapped", "held/drawn"    mean certainty of people's sketches, of the same beside other photos, of drawings
-        "held/ret@1", "held/percentile"    share (%) of drawings that find their photo in the set with F; mean of 100 (N - r) / (N - 1)
-        "held/agreement"    rank correlation of the drawings' certainty and that percentile: whether weights choose well (B.5)
+        "held/real"        mean certainty of people's sketches; "held/swapped": of the same beside other photos
+        "held/drawn"       mean certainty of drawings
+        "held/ret@1"       share (%) of drawings that find their photo in the set with F; "held/percentile": 100 (N - r) / (N - 1)
+        "held/agreement"   rank correlation of the drawings' certainty and that percentile: whether weights choose well (B.5)
         """
         every = [_figures(each, players) for each in self.sets]
         return {f"held/{name}": float(np.mean([figures[name] for figures in every])) for name in (every[0] if every else ())}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +47,7 @@ class RetrievalConfig:
             raise ValueError(f"retrieval generated {self.generated} and distillation {self.distillation} must not be negative")
 
 
-@dataclass(frozen=True)
-class PairTensors:
+class PairTensors(NamedTuple):
     """B pairs as the retrieval network sees them: sketches, photos float32 [B,3,S,S]; photo_index, category_index int64 [B]."""
 
     sketches: Tensor
@@ -57,8 +56,7 @@ class PairTensors:
     category_index: Tensor
 
     def to(self, device: torch.device) -> PairTensors:
-        tensors = (self.sketches, self.photos, self.photo_index, self.category_index)
-        return PairTensors(*(tensor.to(device, non_blocking=True) for tensor in tensors))
+        return PairTensors(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
 class Teacher(nn.Module):

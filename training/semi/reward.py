@@ -22,11 +22,11 @@ class RewardConfig:
     certainty   lambda_r2, the paper's 1
     policy      lambda_G, the paper's 10; 0 for no policy gradient
     margin      mu of L_trip, the paper's 0.3
-    negatives   of L_trip: "random", one other photo of the batch, the paper's; "mean" over all others, which has the same mean and
-                less of the spread that the paper's gradient suffers from
+    negatives   of L_trip: "random", one other photo of the batch, the paper's; "mean" over all others, which has the same mean
+                and less of the spread that the paper's gradient suffers from
     baseline    what is taken from R. "none", the paper's; "batch-mean": the mean over the batch, which leaves the gradient's mean
-                as it is but for a factor (B-1)/B and takes from its spread (Williams 1992): R is mostly positive, so that without it
-                every drawing is made likelier, only some more than others
+                as it is but for a factor (B-1)/B and takes from its spread (Williams 1992): while R is positive for most, every
+                drawing is made likelier without it, only some more than others
     per_row     divide a drawing's log-likelihood by its rows. The paper's sum over up to 100 rows makes the policy gradient some
                 fifty times the rest, so that clipping leaves little of the likelihood's; per row it also prefers no length
 

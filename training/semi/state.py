@@ -1,4 +1,4 @@
-"""The state of an unfinished joint run: three modules, their optimisers, the teacher and the averages, in one safetensors file."""
+"""The state of an unfinished joint run: modules, optimisers, teacher and averages, in one safetensors file."""
 
 from __future__ import annotations
 

@@ -71,10 +71,16 @@ def markdown(table: Mapping[str, Any]) -> str:
     """A row an arm, a column a label fraction: mean ± half the interval, and in brackets the gain over the supervised network."""
     names = [percent(fraction) for fraction in table["fractions"]]
     lines = [f"| {table['score']} | {' | '.join(f'{name} % labelled' for name in names)} |", "|---" * (len(names) + 1) + "|"]
-    for arm in table["arms"].values():
-        lines.append(f"| {arm['title']} | {' | '.join(_text(arm['fractions'].get(name)) for name in names)} |")
-    lines += ["", f"Mean and {100 * LEVEL:g} % interval over seeds {', '.join(map(str, table['seeds']))}; in brackets the gain over the"]
-    lines += ["supervised network of the same seeds. Figures are those of each run's last validation."]
+    lines += [
+        f"| {arm['title']} | {' | '.join(_text(arm['fractions'].get(name)) for name in names)} |"
+        for arm in table["arms"].values()
+    ]
+    seeds = ", ".join(map(str, table["seeds"]))
+    lines += [
+        "",
+        f"Mean and {100 * LEVEL:g} % interval over seeds {seeds} of each run's last validation; in brackets the gain over",
+    ]
+    lines += ["the supervised network of the same seeds."]
     return "\n".join(lines) + "\n"
 
 

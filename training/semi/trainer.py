@@ -128,14 +128,15 @@ class JointTrainer:
             if phase == "warmup":
                 figures = players.warmup(chance)
             elif phase == "retrieval":
-                set_rate(players.trained["retrieval"].optimizer, config.optimiser.factor(done, alternation.done(config.run.steps)))
+                set_rate(
+                    players.trained["retrieval"].optimizer, config.optimiser.factor(done, alternation.done(config.run.steps))
+                )
                 with players.clock.part("labelled pairs"):
                     batch = next(batches)
                 figures = players.retrieve(batch, chance)
                 average.update(players.retrieval.network.model_state(), done)
             else:
-                drawn = self.drawn_steps + step - alternation.warmup - done
-                figures = players.generate(chance, config.generator.loss.kl_weight(drawn))
+                figures = players.generate(chance, self.drawn_steps + step - alternation.warmup - done)
         kept = self.progress.losses
         for name, value in figures.items():
             kept[name] = SMOOTHING * kept[name] + (1 - SMOOTHING) * value if name in kept else value
@@ -149,7 +150,9 @@ class JointTrainer:
             log.info("step %d %s", step, brief(figures))
         else:
             seconds = sum(value for name, value in times.items() if name.startswith("time/"))
-            told = ", ".join(f"{name} {kept[name]:.3f}" for name in ("loss/F", "loss/D", "weight/mean", "reward/mean") if name in kept)
+            told = ", ".join(
+                f"{name} {kept[name]:.3f}" for name in ("loss/F", "loss/D", "weight/mean", "reward/mean") if name in kept
+            )
             log.info("step %d %s, %.2f s/step", step, told, seconds)
 
     def _checkpoint(self, players: Players, average: MovingAverage) -> Figures:
