@@ -64,21 +64,15 @@ def training_pairs(source: SourceConfig, data: Path) -> TrainingPairs:
 def cut(sources: Sequence[SourceConfig], data: Path, fraction: float, out: Path) -> tuple[SourceConfig, ...]:
     """Folders under `out` that hold what those of `sources` hold, and for each source of pairs a table of those labelled.
 
-    Everything but these tables is a link. The new sources name the tables; their folders are to be looked for under `out` and
-    have their old names, by which their splits are known. Sources of edge drawings need no labels and stay as they are.
+    Everything but these tables is a link, and so is all else under `data`. The new sources name the tables; their folders are to
+    be looked for under `out` and have their old names, by which their splits are known. Sources of edge drawings need no labels
+    and stay as they are.
 
     Raises ConfigError for a fraction outside (0,1], OutputError where links cannot be made, and what reading a table raises.
     """
     made = []
     for number, source in enumerate(sources):
-        root, target = (data / source.folder).resolve(), out / source.folder
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            for path in root.iterdir() if root.is_dir() else ():
-                if not os.path.lexists(target / path.name):
-                    os.symlink(path, target / path.name)
-        except OSError as error:
-            raise OutputError(f"{target}: cannot be made ({error.strerror or error}); choose another --out") from error
+        _linked(data / source.folder, out / source.folder)
         if source.kind != "pairs":
             made.append(source)
             continue
@@ -88,6 +82,18 @@ def cut(sources: Sequence[SourceConfig], data: Path, fraction: float, out: Path)
         writer.writerow(("sketch", "photo", "category", "user"))
         writer.writerows((pair.sketch, pair.photo, pair.category, pair.user) for pair in pairs)
         name = f"labelled-{number}.csv"
-        write_atomic(target / name, table.getvalue().encode())
+        write_atomic(out / source.folder / name, table.getvalue().encode())
         made.append(replace(source, pairs=name))
+    _linked(data, out)
     return tuple(made)
+
+
+def _linked(folder: Path, target: Path) -> None:
+    """Links in `target` to what lies in `folder`, but for what is there already."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for path in folder.resolve().iterdir() if folder.is_dir() else ():
+            if not os.path.lexists(target / path.name):
+                os.symlink(path, target / path.name)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be made ({error.strerror or error}); choose another --out") from error
