@@ -7,9 +7,9 @@ A.toml names three configurations, relative to itself, and may leave arms out:
     joint = "semi.toml"                  # training.semi_supervised
 
 For every label fraction and seed the command trains a supervised network and generators, with 2D attention and without, on the
-labelled photos alone, and from these every arm (training/semi/arms.py). What is finished is not run again, what was stopped goes on.
-O/ablation.md, .json and .png hold the figures of each run's last validation: which arm is better is not to be read from steps that
-were chosen by the same figures. The generator alone is that of the best validation loss, the same for all arms.
+labelled photos alone, and from these every arm (training/semi/arms.py). What is finished is not run again, what was stopped goes
+on. O/ablation.md, .json and .png hold the figures of each run's last validation: which arm is better is not to be read from steps
+that were chosen by the same figures. Only the generator is that of the best validation loss, the same for all arms.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fgsbir_edge.console import put_json, run
 from training.config import ConfigError, read_config
+from training.data.sources import SourceConfig
 from training.generator import Places, PretrainConfig
 from training.generator import train as train_generator
 from training.journal import read_log
@@ -111,8 +112,22 @@ def plans(
             }
             retrieval = read_config(folder / file.retrieval, SupervisedConfig, [*own["retrieval"], seeded])
             generator = read_config(folder / file.generator, PretrainConfig, [*own["generator"], seeded])
+            _check_sources(full.data.sources, {"retrieval": retrieval.data.sources, "generator": generator.data.sources})
             made.append(Plan(fraction, seed, retrieval, generator, configs))
     return made
+
+
+def _check_sources(joint: Sequence[SourceConfig], others: Mapping[str, Sequence[SourceConfig]]) -> None:
+    """Raises ConfigError where a pipeline reads other pairs of a folder than the joint one: other photos would be labelled."""
+    wanted = {source.folder: (source.pairs, source.split) for source in joint}
+    for kind, sources in others.items():
+        for source in sources:
+            found = (source.pairs, source.split)
+            if source.kind == "pairs" and wanted.get(source.folder, found) != found:
+                raise ConfigError(
+                    f"{kind}: source {source.name} reads {found} of {source.folder}, the joint one {wanted[source.folder]}: "
+                    "make them equal, or each would label other photos"
+                )
 
 
 def run_plan(plan: Plan, given: Given) -> None:

@@ -85,7 +85,7 @@ def test_folders_and_categories(data: Path) -> None:
     pool = open_pool([SourceConfig("shapes", "shapes", by_category=True)], config, data, SPEC, rows)
     (source,) = pool.sources
     assert sum(map(len, source.unlabelled.values())) == 7 + 7
-    assert {name for name in source.unlabelled[""]} == {f"boxes/{number}.png" for number in range(7)}
+    assert set(source.unlabelled[""]) == {f"boxes/{number}.png" for number in range(7)}
     for seed in range(5):
         drawn = source.draw_unlabelled(np.random.default_rng(seed), 3)
         assert len({pool.photos.photo_category[name] for name in drawn}) == 1 or len(source.unlabelled["disc"]) < 3
@@ -175,7 +175,8 @@ def test_the_reward_moves_the_output_layer_alone_and_the_likelihood_everything()
         objective = GeneratorObjective(generator, GeneratorUpdateConfig().loss, RewardConfig())
         loss, terms = objective(photos, target, drawn, rewards, 0)
         loss.backward()
-        gradients.append({name: tensor.grad.clone() for name, tensor in generator.named_parameters() if tensor.grad is not None})
+        found = {name: tensor.grad for name, tensor in generator.named_parameters()}
+        gradients.append({name: gradient.clone() for name, gradient in found.items() if gradient is not None})
     assert "policy" in terms
     without, with_reward = gradients
     assert {"mean.weight", "start.weight", "key.weight", "score.weight", "output.weight"} <= set(without)

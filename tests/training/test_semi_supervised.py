@@ -21,8 +21,8 @@ from training.config import ConfigError
 from training.generation.checkpoint import load_generator
 from training.journal import CURVES, read_log
 from training.run_state import STATE, ResumeError
-from training.semi_supervised import Start, train
 from training.semi.trainer import DISCRIMINATOR, GENERATOR
+from training.semi_supervised import Start, train
 from training.trainer import LAST
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
@@ -68,7 +68,7 @@ def test_a_run_logs_every_phase(finished: Path) -> None:
 
 
 def test_checkpoints_are_those_of_other_commands(finished: Path, start: Start) -> None:
-    encoder, head, meta = load_model(finished / LAST)
+    encoder, _, meta = load_model(finished / LAST)
     before = load_model(start.retrieval)
     assert encoder.config == before[0].config
     assert meta["input"] == before[2]["input"]
@@ -179,7 +179,9 @@ def test_what_is_wrong_is_named_before_training(data: Path, start: Start, tmp_pa
     ):
         with pytest.raises(ConfigError, match=message):
             train(semi_config(tmp_path, settings), data, tmp_path / "out", start)
-    with pytest.raises(ConfigError, match=r"none\.safetensors: there is no such checkpoint; train it with training\.supervised or"):
+    with pytest.raises(
+        ConfigError, match=r"none\.safetensors: there is no such checkpoint; train it with training\.supervised or"
+    ):
         train(semi_config(tmp_path), data, tmp_path / "out", Start(start.retrieval, tmp_path / "none.safetensors"))
 
 

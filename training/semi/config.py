@@ -25,7 +25,7 @@ class UnlabelledConfig:
               photo
 
     Raises:
-        ValueError: fewer than two photos a step, which leaves no negative.
+        ValueError: a fraction outside (0,1], or fewer than two photos a step, which leaves no negative.
     """
 
     fraction: float = 1.0
@@ -33,6 +33,8 @@ class UnlabelledConfig:
     folders: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"the label fraction is {self.fraction:g}, expected more than 0 and at most 1; write 0.2 for 20 %")
         if self.photos < 2:
             raise ValueError(f"unlabelled photos is {self.photos}, expected at least 2: a pair needs another one as a negative")
 

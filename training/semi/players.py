@@ -51,7 +51,7 @@ class Drawings:
 
 @dataclass(frozen=True)
 class Trained:
-    """A module (sealed.Unsealing) and its optimiser as Fabric hands them out; the optimiser itself, whose rates and state count."""
+    """A module (sealed.Unsealing) and its optimiser as Fabric hands them out; the optimiser itself, for its rates and state."""
 
     model: Any
     wrapped: Any

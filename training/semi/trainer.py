@@ -30,7 +30,7 @@ from training.semi.players import Chance, Figures, Players
 from training.semi.probe import Probe
 from training.semi.state import JointState, Tensors, load_joint
 from training.stopping import StopRequest
-from training.trainer import BEST, LAST, Refit, Validate, brief, step_seed
+from training.trainer import BEST, LAST, Refit, Validate, anywhere, brief, step_seed
 
 log = logging.getLogger("training.semi")
 
@@ -92,9 +92,10 @@ class JointTrainer:
                     figures = self._checkpoint(players, average) if validate else {}
                     players.clock.take(1)  # validation is not part of a step
                     self._write(journal, figures, times)
-                if journal is not None and (validate or stop.made):
+                stopped = anywhere(fabric, stop.made)
+                if journal is not None and (validate or stopped):
                     self._state(players, average).save(self.folder)  # last: it says that the others are there
-                if stop.made:
+                if stopped:
                     log.info("stopped at step %d; the same command goes on from there", self.progress.step)
                     raise KeyboardInterrupt
                 if validate and run.patience and fabric.broadcast(self.progress.stale) >= run.patience:
