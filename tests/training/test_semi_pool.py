@@ -167,7 +167,8 @@ def test_the_reward_moves_the_output_layer_alone_and_the_likelihood_everything()
     target[0][..., 2:] = torch.tensor([1.0, 0.0, 0.0])
     photos = torch.randn(2, TINY.tap.channels, 2, 2)
     with torch.no_grad():
-        drawn = draw(generator.eval(), generator.encode_maps(photos), DrawOptions(states=True), torch.Generator().manual_seed(1))
+        rng = torch.Generator().manual_seed(1)
+        drawn = draw(generator.eval(), generator.encode_maps(photos), DrawOptions(states=True), rng)
     gradients = []
     for rewards in (torch.zeros(2), torch.tensor([1.0, -2.0])):
         torch.manual_seed(5)

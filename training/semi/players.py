@@ -131,9 +131,9 @@ class Players:
 
     def draw(self, names: Sequence[str], chance: Chance, *, states: bool = False) -> Drawings:
         """Draw photos of the pool."""
+        with self.clock.part("encode"), self.fabric.autocast():  # not drawing: its likelihood is computed in full precision
+            photos = self.artist.encode(names)
         with self.clock.part("draw"):
-            with self.fabric.autocast():  # the backbone alone: what is drawn must have the likelihood that is computed of it
-                photos = self.artist.encode(names)
             drawn = self.artist.draw(photos, chance.torch, states=states)
         with self.clock.part("rasterise"):
             return Drawings(self.pool.pairs(names), drawn, sketches_of(drawn, self.artist.scale))
@@ -217,20 +217,28 @@ class Players:
 
     def _as_seen(self, pairs: list[Pair], sketches: list[Sketch], rng: np.random.Generator) -> PairTensors:
         """Generated pairs as F sees them in training: augmented as the labelled ones are."""
+        options = self.config.data.augmentation
+        flips = rng.random(len(pairs)) < options.flip
         with self.clock.part("rasterise"):
             self.seen.drawn = {pair.sketch: sketch for pair, sketch in zip(pairs, sketches, strict=True)}
-            pixels, photos = self.seen.batch(pairs, rng, self.config.data.augmentation)
+            pixels = self.seen.sketch_batch(pairs, rng, flips, options)
+        with self.clock.part("photos"):
+            photos = self.seen.photo_batch(pairs, rng, flips, options)
         index, category = _numbers([pair.photo for pair in pairs]), _numbers([pair.category for pair in pairs])
         return PairTensors(pixels, photos, index, category).to(self.device)
 
     def plain(self, pairs: Sequence[Pair], sketches: Sequence[Sketch]) -> tuple[Tensor, Tensor]:
         """Drawings and photos as F sees them in a gallery: two float32 [B,3,S,S]."""
         with self.clock.part("rasterise"):
-            return pair_sketches(sketches, self.seen.spec), plain_photos(self.seen, pairs)
+            pixels = pair_sketches(sketches, self.seen.spec)
+        with self.clock.part("photos"):
+            return pixels, plain_photos(self.seen, pairs)
 
     def _for_discriminator(self, pairs: Sequence[Pair], sketches: Sequence[Sketch]) -> tuple[Tensor, Tensor]:
         with self.clock.part("rasterise"):
-            photos, pixels = plain_photos(self.pairs, pairs), pair_sketches(sketches, self.pairs.spec)
+            pixels = pair_sketches(sketches, self.pairs.spec)
+        with self.clock.part("photos"):
+            photos = plain_photos(self.pairs, pairs)
         return photos.to(self.device), pixels.to(self.device)
 
 

@@ -27,8 +27,8 @@ class RewardConfig:
     baseline    what is taken from R. "none", the paper's; "batch-mean": the mean over the batch, which leaves the gradient's mean
                 as it is but for a factor (B-1)/B and takes from its spread (Williams 1992): while R is positive for most, every
                 drawing is made likelier without it, only some more than others
-    per_row     divide a drawing's log-likelihood by its rows. The paper's sum over up to 100 rows makes the policy gradient some
-                fifty times the rest, so that clipping leaves little of the likelihood's; per row it also prefers no length
+    per_row     divide a drawing's log-likelihood by its rows, as L_R is. The paper's sum over the rows makes the policy gradient
+                as many times larger, so that clipping leaves little of the likelihood's, and weighs long drawings more
 
     Raises:
         ValueError: a field out of range.

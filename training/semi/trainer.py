@@ -78,7 +78,8 @@ class JointTrainer:
         figures: Figures = {}
         if journal is not None and not resumed:
             figures = self._checkpoint(players, average)
-            journal.add({"step": 0, **figures})
+            if not journal.rows:  # else the run was killed before its first state was saved
+                journal.add({"step": 0, **figures})
             log.info("before joint training: %s", brief(figures))
         since = self.progress.step
         with closing(self._batches(fabric)) as batches, StopRequest() as stop:
