@@ -12,11 +12,15 @@ from tests.training.semi_recipe import SEMI
 from training import ablation as module
 from training.ablation import Given, ablate, collect, plans, run_plan
 from training.checkpoint import load_model, read_meta
-from training.config import ConfigError
+from training.config import ConfigError, read_config
 from training.data.folder import PairsFolder
 from training.generation.checkpoint import load_generator
 from training.semi.arms import ARMS, TABLE
+from training.semi.config import GeneratorUpdateConfig, SemiConfig
+from training.semi.discriminator import DiscriminatorConfig
 from training.semi.fractions import training_pairs
+from training.semi.retrieval import RetrievalConfig
+from training.semi.reward import RewardConfig
 from training.semi.table import markdown, mean_interval, plot, tabulate
 from training.trainer import LAST
 
@@ -186,6 +190,17 @@ def test_the_table_pairs_gains_by_seed(tmp_path: Path) -> None:
     assert lines[3] == "| full | 20.5 ± 57.2 (+5.5 ± 6.4) | – |"
     plot(table, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 5000
+
+
+def test_shipped_configurations_read() -> None:
+    folder = Path(module.__file__).parent / "configs"
+    (plan,) = plans(folder / "semi_ablation.toml", TABLE, [0.2], [0])
+    full = plan.joint["full"]
+    assert full.data.augmentation == plan.retrieval.data.augmentation
+    assert full.retrieval.loss == plan.retrieval.loss
+    paper = read_config(folder / "semi_paper.toml", SemiConfig)
+    assert (paper.discriminator, paper.reward) == (DiscriminatorConfig(), RewardConfig())
+    assert (paper.retrieval, paper.generator) == (RetrievalConfig(), GeneratorUpdateConfig())
 
 
 def test_the_arms_of_the_table_are_there() -> None:

@@ -186,7 +186,7 @@ def test_the_reward_moves_the_output_layer_alone_and_the_likelihood_everything()
 
 
 def test_drawings_become_what_is_rewarded() -> None:
-    """REINFORCE through the objective: drawings whose reward is their length become longer, against a likelihood of short ones."""
+    """REINFORCE through the objective: drawings whose reward is their length grow, against a likelihood of short ones."""
     torch.manual_seed(0)
     generator = Generator(TINY)
     objective = GeneratorObjective(generator, GeneratorUpdateConfig().loss, RewardConfig(baseline="batch-mean"))
