@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,8 +67,9 @@ class Report:
 def keys_of(names: Sequence[str]) -> dict[str, str]:
     """What a photo's drawings are called: its name without the ending, with it where two photos would share a name."""
     stems = {name: str(Path(name).with_suffix("")) for name in names}
-    seen = list(stems.values())
-    return {name: stem if seen.count(stem) == 1 else name for name, stem in stems.items()}
+    times = Counter(stems.values())
+    keys = {name: stem if times[stem] == 1 else name for name, stem in stems.items()}
+    return keys if len(set(keys.values())) == len(keys) else {name: name for name in names}  # a.png, a.bmp and a.png.jpg
 
 
 def write_drawings(artist: Artist, photos: PhotoList, out: Path, options: ArtistOptions, extras: Extras) -> Report:
@@ -173,14 +175,22 @@ def _entry(photos: PhotoList, item: DrawnPhoto) -> SheetEntry:
 def add_drawing_options(options: argparse.ArgumentParser) -> None:
     """The options of drawing that other commands have too."""
     add = options.add_argument
-    add("--samples", type=int, default=1, help="drawings of each photo (1)")
+    add("--samples", type=_count, default=1, help="drawings of each photo (1)")
     add("--temperature", type=float, default=ArtistOptions.temperature, help="of chance; 1: as learned (%(default)s)")
     add("--greedy", action="store_true", help="the likeliest line at every step, no chance")
     add("--seed", type=int, default=0)
-    add("--batch", type=int, default=ArtistOptions.batch, help="photos encoded at a time (%(default)s)")
-    add("--threads", type=int, default=default_threads(), help="of the generator and of decoding photos")
+    add("--batch", type=_count, default=ArtistOptions.batch, help="photos encoded at a time (%(default)s)")
+    add("--threads", type=_count, default=default_threads(), help="of the generator and of decoding photos")
     add("--device", default="cpu", help="where the generator runs: cpu, or cuda where there is a GPU (%(default)s)")
-    add("--limit", type=int, metavar="N", help="draw N photos only, spread over the folder by a hash of their names")
+    add("--limit", type=_count, metavar="N", help="draw N photos only, spread over the folder by a hash of their names")
+
+
+def _count(text: str) -> int:
+    """A number of things, 1 or more."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
+    return value
 
 
 def artist_options(arguments: argparse.Namespace, *, attention: bool = False) -> ArtistOptions:
@@ -205,7 +215,7 @@ def parser() -> argparse.ArgumentParser:
     add("--split", choices=("all", "validation"), default="all", help="validation: photos that training holds back")
     add("--animate", nargs="*", choices=("svg", "gif"), default=[], help="animations of every drawing")
     add("--attention", action="store_true", help="pictures of where the generator looked, one a point")
-    add("--sheet", type=int, default=0, metavar="N", help="contact sheet of N photos")
+    add("--sheet", type=_count, default=0, metavar="N", help="contact sheet of N photos")
     add_drawing_options(options)
     return options
 

@@ -219,6 +219,12 @@ def test_the_same_stem_twice_keeps_its_ending(drawing: Draw, shapes: Path, tmp_p
     assert {pair.category for pair in PairsFolder.read(tmp_path / "out").pairs} == {"ring"}
 
 
+def test_no_two_photos_share_a_key() -> None:
+    assert generate.keys_of(["x/a.png", "a.png"]) == {"x/a.png": "x/a", "a.png": "a"}
+    names = ["a.png", "a.bmp", "a.png.jpg"]
+    assert generate.keys_of(names) == {name: name for name in names}
+
+
 def test_held_back_photos_of_a_dataset(drawing: Draw, shapes: Path, tmp_path: Path) -> None:
     (chosen,) = OWN.validations(shapes.name, PairsFolder.read(shapes))
     code, _, said = drawing(shapes, tmp_path / "out", "--split", "validation", "--sheet", 40)
