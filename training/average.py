@@ -1,7 +1,8 @@
 """One model from runs that began with the same weights: ``python -m training.average --checkpoints A B --data D --out X``.
 
-The weights' plain mean (Wortsman et al., "Model soups", ICML 2022), its projection set to principal components anew and its
-figures measured, as the first run's recipe does both. It costs no more on a device than one of them.
+The plain mean of the weights below the projection (Wortsman et al., "Model soups", ICML 2022). Grids, projection, input and the
+recipe by which components are set anew and figures measured are the first run's: others may differ in them, in their losses and
+in their batches. On a device the mean costs what the first one costs.
 """
 
 from __future__ import annotations
@@ -33,36 +34,41 @@ class AverageError(FgsbirError, ValueError):
 def average(checkpoints: list[Path], data: Path, out: Path) -> dict[str, float]:
     """Write the mean of `checkpoints` of training.supervised to `out`; returns its figures on the validation sets.
 
-    Raises AverageError for fewer than two, another architecture, pretrained weights or input than the first one's, and
-    ConfigError for a recipe that this version does not read.
+    Raises AverageError for fewer than two, for other pretrained weights or another network than the first one's, and where the
+    first recipe does not set its components anew; ConfigError for a recipe that this version does not read.
     """
     if len(checkpoints) < 2:
         raise AverageError(f"{len(checkpoints)} checkpoint given; an average needs at least two")
     metas = [_meta(path) for path in checkpoints]
-    for path, meta in zip(checkpoints[1:], metas[1:], strict=True):
-        for key in ("config", "weights", "input"):
-            if meta[key] != metas[0][key]:
-                raise AverageError(f"{path}: its {key} is not that of {checkpoints[0]}; average runs that began alike")
     config = from_table(SupervisedConfig, metas[0]["recipe"], str(checkpoints[0]))
+    if not config.pca.refit:
+        raise AverageError(f"{checkpoints[0]}: its recipe has pca.refit = false; means of trained projections are not made")
     encoder, head, _ = load_model(checkpoints[0])
-    states = [load_model(path)[0].state_dict() for path in checkpoints]
-    encoder.load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]})
+    states = [_below_projection(path) for path in checkpoints]
+    shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
+    for path, meta, shape in zip(checkpoints, metas, shapes, strict=True):
+        if meta["weights"] != metas[0]["weights"] or shape != shapes[0]:
+            raise AverageError(f"{path}: its network or weights are not those of {checkpoints[0]}; average runs that began alike")
+    encoder.load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}, strict=False)
     spec = config.input.spec(config.encoder)
-    if config.pca.refit:
-        sources = open_sources(config.data.sources, data, spec)
-        stream = BatchStream(sources, spec, config.data.augmentation, config.data.pairs, config.run.seed)
-        Components(stream, config.pca)(encoder, head)
+    sources = open_sources(config.data.sources, data, spec)
+    stream = BatchStream(sources, spec, config.data.augmentation, config.data.pairs, config.run.seed)
+    Components(stream, config.pca)(encoder, head)
     figures = Validator(chosen_sets(config.data, data), spec)(encoder, head)
-    parts = [{"step": meta["step"], "seed": meta["seed"]} for meta in metas]
+    parts = [{"step": meta["step"], "seed": meta["seed"], "recipe": meta["recipe"]} for meta in metas]
     save_model(out, encoder, head, {**metas[0], "averaged": parts, "validation": figures})
     return figures
+
+
+def _below_projection(path: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in load_model(path)[0].state_dict().items() if not name.startswith("projection.")}
 
 
 def _meta(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise AverageError(f"{path}: there is no such checkpoint")
     meta = read_meta(path)
-    if missing := [key for key in ("config", "recipe", "weights", "input", "step", "seed") if key not in meta]:
+    if missing := [key for key in ("recipe", "weights", "step", "seed") if key not in meta]:
         raise ConfigError(f"{path}: not a checkpoint of training.supervised, it has no {missing[0]!r}")
     return meta
 

@@ -24,12 +24,15 @@ def data(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+OTHER = ["encoder.backbone='squeezenet1_1'", "encoder.stages=['fire7']", "encoder.grids=[2]", "pca.refit=true"]
+
+
 @pytest.fixture(scope="module")
 def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two runs of one recipe by other seeds and one of a wider network."""
+    """Two runs of one recipe by other seeds and grids, one whose projection is trained, and one of another network."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "run.toml").write_text(RECIPE)
-    settings = [["pca.refit=true"], ["pca.refit=true", "run.seed=1"], ["encoder.features=24"]]
+    settings = [["pca.refit=true"], ["pca.refit=true", "run.seed=1", "encoder.grids=[1, 1]"], [], OTHER]
     for number, values in enumerate(settings):
         train(read_config(folder / "run.toml", SupervisedConfig, values), data, folder / str(number), None)
     return [folder / str(number) / LAST for number in range(len(settings))]
@@ -41,20 +44,25 @@ def test_the_mean_has_the_backbones_mean_and_components_of_its_own(runs: list[Pa
     mean, head, kept = load_model(tmp_path / "mean.safetensors")
     parts = zip(mean.backbone.parameters(), first.backbone.parameters(), second.backbone.parameters(), strict=True)
     assert all(torch.equal(ours, torch.stack([one, other]).mean(0)) for ours, one, other in parts)
-    between = (first.projection.weight + second.projection.weight) / 2
-    assert not torch.allclose(mean.projection.weight, between, atol=1e-3)
+    assert mean.projection.weight.shape == first.projection.weight.shape
+    assert not torch.allclose(mean.projection.weight, first.projection.weight, atol=1e-3)
     torch.testing.assert_close(head.linear.weight, torch.eye(*head.linear.weight.shape))
     assert kept["validation"] == figures
     assert set(figures) == set(meta["validation"])
-    assert kept["averaged"] == [{"step": 4, "seed": 0}, {"step": 4, "seed": 1}]
+    assert [(part["step"], part["seed"], part["recipe"]["encoder"]["grids"]) for part in kept["averaged"]] == [
+        (4, 0, [2, 1]),
+        (4, 1, [1, 1]),
+    ]
 
 
 def test_what_has_no_mean_is_refused(runs: list[Path], data: Path, tmp_path: Path) -> None:
     out = tmp_path / "mean.safetensors"
     with pytest.raises(AverageError, match="at least two"):
         average(runs[:1], data, out)
-    with pytest.raises(AverageError, match="its config is not that of"):
-        average([runs[0], runs[2]], data, out)
+    with pytest.raises(AverageError, match="its network or weights are not those of"):
+        average([runs[0], runs[3]], data, out)
+    with pytest.raises(AverageError, match=r"pca\.refit = false"):
+        average([runs[2], runs[0]], data, out)
     with pytest.raises(AverageError, match="no such checkpoint"):
         average([runs[0], tmp_path / "none.safetensors"], data, out)
     assert not out.exists()
