@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from fgsbir_edge.sketch import CANVAS, LONG_SIDE
 from tests.training.generator_toys import TINY, example_rows, tiny
 from training.generation.config import GeneratorConfig
 from training.generation.network import START, Encoded, Generator, places, shifted
+from training.generation.sequences import to_sketch
 
 pytestmark = pytest.mark.torch
 
@@ -30,7 +33,7 @@ def test_parameter_counts_are_the_papers() -> None:
 def test_attention_is_the_equations(positions: bool) -> None:
     """J_ij = tanh(W_B * B + W_S h), alpha = softmax(W_a J), g = sum alpha B: cell by cell, channel by channel."""
     generator, maps = tiny(positions=positions), torch.randn(2, 1280, 2, 3)
-    encoded, h = generator.encode_maps(maps), torch.randn(2, TINY.hidden)
+    encoded, h = generator.encode_maps(maps), torch.randn(2, TINY.hidden + 2 * positions)
     weights, glimpse = generator.attend(encoded, h)
     seen = torch.cat([maps, places(maps)], 1) if positions else maps
     around = torch.nn.functional.pad(seen, (1, 1, 1, 1))
@@ -65,7 +68,7 @@ def stepped(generator: Generator, encoded: Encoded, inputs: Tensor, latent: Tens
 @pytest.mark.parametrize("changes", [{}, {"use_attention": False}, {"positions": True}])
 def test_teacher_forcing_is_step_after_step(changes: dict[str, bool]) -> None:
     generator = tiny(**changes)
-    maps, rows, lengths = torch.randn(3, 1280, 2, 2), *example_rows()
+    maps, (rows, lengths) = torch.randn(3, 1280, 2, 2), generator.targets(*example_rows())
     latent = torch.randn(3, TINY.latent)
     encoded, inputs = generator.encode_maps(maps), shifted(rows)
     expected = stepped(generator, encoded, inputs, latent)
@@ -89,7 +92,7 @@ def test_teacher_forcing_is_step_after_step(changes: dict[str, bool]) -> None:
 def test_the_gradient_is_autograds(changes: dict[str, bool]) -> None:
     """Of every weight, the latent vector and the map: the recurrence's own backward pass against step by step, in float64."""
     generator = tiny(**changes).double()
-    rows, lengths = example_rows()
+    rows, lengths = generator.targets(*example_rows())
     inputs, real = shifted(rows.double()), torch.arange(rows.shape[1]) < lengths[:, None]
     found = []
     for whole in (True, False):
@@ -135,6 +138,26 @@ def test_shifted_begins_with_the_start_token() -> None:
     before = shifted(rows)
     assert before[:, 0].tolist() == [list(START)] * 3
     assert torch.equal(before[:, 1:], rows[:, :-1])
+
+
+def test_positions_begin_with_the_move_to_the_first_point() -> None:
+    """The move is to where the centred sketch has its first point; what is decoded must have it."""
+    generator, (rows, lengths) = tiny(positions=True), example_rows()
+    moved, longer = generator.targets(rows, lengths)
+    assert torch.equal(moved[:, 1:], rows)
+    assert torch.equal(longer, lengths + 1)
+    for number, length in enumerate(lengths.tolist()):
+        scale = 20.0
+        sketch = to_sketch(rows[number, :length].numpy(), scale)
+        path = np.concatenate([np.zeros((1, 2)), rows[number, :length, :2].numpy().cumsum(0)])
+        side = (path.max(0) - path.min(0)).max()
+        first = (sketch.points[0] - CANVAS / 2) / LONG_SIDE * side
+        np.testing.assert_allclose(moved[number, 0, :2].numpy(), first, atol=1e-4)
+        assert moved[number, 0, 2:].tolist() == [0, 1, 0]
+    encoded, latent = generator.encode_maps(torch.randn(3, 1280, 2, 2)), torch.zeros(3, TINY.latent)
+    with pytest.raises(ValueError, match=r"give decode shifted\(targets\(rows\)\)"):
+        generator.decode(encoded, shifted(rows), latent)
+    assert tiny().targets(rows, lengths)[0] is rows
 
 
 def test_a_fixed_backbone_has_no_gradient_and_stays_in_evaluation() -> None:

@@ -74,6 +74,24 @@ def test_photos_and_encoded_photos_draw_the_same() -> None:
     assert torch.equal(draw(generator, photos, rng=seeded()).rows, draw(generator, generator.encode(photos), rng=seeded()).rows)
 
 
+def test_the_move_to_the_first_point_is_no_row() -> None:
+    """Rows are those of a drawing, as many as the limit allows; the move that was drawn before them is kept apart."""
+    generator = tiny(positions=True)
+    encoded = generator.encode_maps(maps())
+    drawn = draw(generator, encoded, STATES, seeded())
+    assert drawn.rows.shape == (9, 12, 5)
+    assert drawn.move is not None
+    assert drawn.attention is not None
+    assert drawn.hidden is not None
+    assert drawn.move.shape == (9, 2)
+    assert drawn.attention.shape[:2] == (9, 12)
+    assert drawn.hidden.shape[:2] == (9, 13)
+    assert drawn.lengths.min() >= 1
+    greedy = draw(generator, encoded, DrawOptions(greedy=True))
+    first, _ = generator.decode(encoded, shifted(torch.zeros(9, 1, 5)), encoded.mean)
+    torch.testing.assert_close(greedy.move, Mixture.of(first, TINY.least_deviation).mode()[:, 0, :2])
+
+
 def by_hand(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> tuple[list[torch.Tensor], object]:
     """Log-probabilities that `draw` meets at each step, of the rows that it chose."""
     met: list[torch.Tensor] = []
@@ -81,7 +99,7 @@ def by_hand(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> tuple[list
 
     def noted(self: Mixture, temperature: float, rng: torch.Generator | None) -> torch.Tensor:
         rows = sample(self, temperature, rng)
-        met.append(self.log_likelihood(rows))
+        met.append(self.log_prob(rows[:, :2]) if generator.config.positions and not met else self.log_likelihood(rows))
         return rows
 
     monkeypatch.setattr(Mixture, "sample", noted)
@@ -97,7 +115,7 @@ def test_likelihood_is_the_samplers(changes: dict[str, bool], monkeypatch: pytes
     for seed in range(5):
         met.clear()
         drawn = draw(generator, encoded, STATES, seeded(seed))
-        assert len(met) == int(drawn.lengths)
+        assert len(met) == int(drawn.lengths) + generator.config.positions
         expected = torch.stack(met).sum(0)
         torch.testing.assert_close(log_likelihood(generator, encoded, drawn), expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(log_likelihood(generator, None, drawn), expected, rtol=1e-4, atol=1e-4)

@@ -27,9 +27,10 @@ class GeneratorConfig:
     max_length       T_max, rows after which a drawing stops without an end token
     train_backbone   False keeps the backbone as loaded, so that a photo's map is computed once for a whole run: on a CPU the
                      backbone costs more than everything behind it. The paper trains it
-    positions        True: the glimpse and the keys hold where their cells lie, two numbers in [-1,1] beside the channels, and
-                     every step's input the pen's place so far. The paper's glimpse says what is seen but not where, so that the
-                     network must read places from the backbone's padding, which takes more drawings than a small data set has
+    positions        True: the glimpse and the keys hold where their cells lie, two numbers in [-1,1] beside the channels; every
+                     step and its query see where the pen is on the canvas; and a drawing begins with the move from the canvas'
+                     middle to its first point. The paper's generator sees what is there but not where, and must count up where
+                     its pen is, from a first point whose place was dropped: that takes more drawings than a small set has
     least_deviation  added to every component's standard deviation, in units of the offsets' scale. The paper has none, and a
                      component that settles on an offset of exactly 0 (every upright line has them: points are rounded) takes its
                      density to infinity. 0.01 is about a third of a pixel

@@ -88,13 +88,14 @@ def kl_loss(mean: Tensor, log_variance: Tensor, free_bits: float) -> Tensor:
 def vae_loss(
     generator: Generator, encoded: Encoded, target: tuple[Tensor, Tensor], config: VaeLossConfig, step: int
 ) -> tuple[Tensor, dict[str, float]]:
-    """L_vae at `step` of photos encoded and their drawings: rows [B,T,5] and lengths [B]. Chance from PyTorch's own generator.
+    """L_vae at `step` of photos encoded and people's drawings of them: rows [B,T,5] and lengths [B], as SequenceSet has them or
+    cut to the longest. Chance comes from PyTorch's own generator.
 
     Returns the loss with its gradient, and the values of its terms: offset, pen, kl (before the floor).
     """
-    rows, lengths = target
+    rows, lengths = generator.targets(*target)
     raw, _ = generator.decode(encoded, shifted(rows), draw_latent(encoded), lengths)
     parts = reconstruction(Mixture.of(raw, generator.config.least_deviation), rows, lengths, config.mask)
-    divergence = kl_divergence(encoded.mean, encoded.log_variance).detach()
     total = parts.total + config.kl_weight(step) * kl_loss(encoded.mean, encoded.log_variance, config.free_bits)
+    divergence = kl_divergence(encoded.mean.detach(), encoded.log_variance.detach())
     return total, {"offset": parts.offset.item(), "pen": parts.pen.item(), "kl": divergence.item()}

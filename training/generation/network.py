@@ -21,6 +21,7 @@ from training.generation.sequences import START
 from training.models.registry import build_backbone
 
 PEN = 3  # pen states: down, lifted, end
+MOVE = (0.0, 1.0, 0.0)  # the pen's state after the move from the canvas' middle to the first point
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class State:
-    """The decoder between two steps: h, c [B,H], and where the pen is [B,2], in units of the offsets' scale from the start."""
+    """The decoder between two steps: h, c [B,H], and the pen's place [B,2], in units of the offsets' scale from the beginning."""
 
     h: Tensor
     c: Tensor
@@ -77,7 +78,7 @@ class Generator(nn.Module):
         self.start = nn.Linear(config.latent, 2 * config.hidden)
         if config.use_attention:
             self.key = nn.Conv2d(config.channels, config.attention, 3, padding=1)
-            self.query = nn.Linear(config.hidden, config.attention)
+            self.query = nn.Linear(config.hidden + 2 * config.positions, config.attention)
             self.score = nn.Linear(config.attention, 1)
             self.score.bias.requires_grad_(False)  # the softmax takes it out again
         glimpse = config.channels if config.use_attention else channels
@@ -97,6 +98,12 @@ class Generator(nn.Module):
             (level,) = self.backbone(photos)
         found: Tensor = level
         return found
+
+    def targets(self, rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """What `decode` is to predict of drawings, rows [B,T,5] and lengths [B]: these, or with `positions` first the move to
+        where the drawing begins, [B,T+1,5] and lengths + 1. Where that is follows from the rows, since drawings are centred.
+        """
+        return with_move(rows, lengths) if self.config.positions else (rows, lengths)
 
     def encode(self, photos: Tensor) -> Encoded:
         """float32 [B,3,S,S] -> what the decoder needs of the photos."""
@@ -125,14 +132,17 @@ class Generator(nn.Module):
 
         The attention looks with the state before the update.
         """
-        weights, glimpse = self.attend(encoded, state.h)
         pen = state.pen + row[:, :2]
+        weights, glimpse = self.attend(encoded, torch.cat([state.h, pen], 1) if self.config.positions else state.h)
         seen = [glimpse, row, pen] if self.config.positions else [glimpse, row]
         h, c = self.cell(torch.cat(seen, dim=1), (state.h, state.c))
         return State(h, c, pen), weights
 
     def attend(self, encoded: Encoded, h: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Weights [B,L], softmax of W_a tanh(keys + W_S h), and the glimpse [B,C], their mean of the values."""
+        """Weights [B,L], softmax of W_a tanh(keys + W_S h), and the glimpse [B,C], their mean of the values.
+
+        `h`: [B,H], with `positions` [B,H+2], the pen's place behind it.
+        """
         if encoded.keys is None:
             return None, encoded.values[:, 0]
         hidden = torch.tanh(encoded.keys + self.query(h)[:, None])
@@ -170,7 +180,14 @@ class Generator(nn.Module):
     def decode(
         self, encoded: Encoded, inputs: Tensor, latent: Tensor, lengths: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """`states`, and the output layer behind: raw outputs [B,T,6M+3] (mixture.Mixture reads them), weights [B,T,L]."""
+        """`states`, and the output layer behind: raw outputs [B,T,6M+3] (mixture.Mixture reads them), weights [B,T,L].
+
+        Raises ValueError for rows that lack the move that `targets` puts first.
+        """
+        if self.config.positions and inputs.shape[1] > 1 and not bool((inputs[:, 1, 3] == MOVE[1]).all()):
+            raise ValueError(
+                "with positions a drawing begins with the move to its first point: give decode shifted(targets(rows))"
+            )
         hidden, weights = self.states(encoded, inputs, latent, lengths)
         with torch.autocast(inputs.device.type, enabled=False):
             return self.output(hidden), weights
@@ -189,6 +206,16 @@ def places(maps: Tensor) -> Tensor:
     x = (torch.arange(width, device=maps.device) + 0.5) / width * 2 - 1
     grid = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
     return grid.to(maps.dtype).expand(len(maps), 2, height, width)
+
+
+def with_move(rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows [B,T,5] of centred drawings behind the move from the canvas' middle to their first point: [B,T+1,5], lengths + 1."""
+    path = rows[..., :2].cumsum(1)
+    beyond = ~real_rows(lengths, rows.shape[1])[..., None]
+    high = path.masked_fill(beyond, -torch.inf).amax(1).clamp(min=0.0)  # the first point, at 0, counts too
+    low = path.masked_fill(beyond, torch.inf).amin(1).clamp(max=0.0)
+    move = torch.cat([-(high + low) / 2, rows.new_tensor(MOVE).expand(len(rows), PEN)], dim=1)
+    return torch.cat([move[:, None], rows], dim=1), lengths + 1
 
 
 def real_rows(lengths: Tensor, count: int) -> Tensor:

@@ -25,7 +25,8 @@ class Weights:
 
     Args:
         input: [4H,C+D] of glimpse and row; hidden: [4H,H]; bias: [4H].
-        query: [A,H], query_bias: [A], score: [A]: the attention's; None without 2D attention.
+        query: [A,H+E] of the state and the last E numbers of the row, query_bias: [A], score: [A]: the attention's; None without
+            2D attention.
     """
 
     input: Tensor
@@ -61,6 +62,12 @@ def _spans(counts: list[int]) -> Iterator[tuple[int, int, slice]]:
         start += count
 
 
+def _asking(h: Tensor, rows: Tensor, w_query: Tensor) -> Tensor:
+    """What the query is made of: states [N,H] and the last numbers of rows [N,D], [N,H+E]."""
+    extra = w_query.shape[1] - h.shape[1]
+    return torch.cat([h, rows[:, rows.shape[1] - extra :]], dim=1) if extra else h
+
+
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -80,7 +87,8 @@ class _Recurrence(torch.autograd.Function):
             if keys is None:
                 inputs[span, :channels] = values[:count, 0]
             else:
-                activation = torch.add(keys[:count], torch.addmm(b_query, h, w_query.T)[:, None]).tanh_()
+                asking = _asking(h, rows[:count, step], w_query)
+                activation = torch.add(keys[:count], torch.addmm(b_query, asking, w_query.T)[:, None]).tanh_()
                 weights = (activation @ w_score).softmax(1)
                 looked[:count, step] = weights
                 inputs[span, :channels] = torch.bmm(weights[:, None], values[:count])[:, 0]
@@ -137,13 +145,13 @@ class _Recurrence(torch.autograd.Function):
                 inside = torch.ops.aten.tanh_backward(d_logits[:, :, None] * w_score, activation)
                 d_keys[:count] += inside
                 d_queries[span] = inside.sum(1)
-                dh[:count].addmm_(d_queries[span], w_query)
+                dh[:count].addmm_(d_queries[span], w_query[:, :width])
         d_values = None
         if ctx.needs_input_grad[3]:
             share = looked.transpose(1, 2) if attends else looked.new_ones(batch, cells, len(ctx.counts))
             d_values = torch.bmm(share, d_glimpses)
         d_attention: tuple[Tensor | None, ...] = (None, None, None)
         if d_queries is not None:
-            d_attention = (d_queries.T @ before[0], d_queries.sum(0), d_score)
+            d_attention = (d_queries.T @ _asking(before[0], inputs, w_query), d_queries.sum(0), d_score)
         d_lstm = (d_gates.T @ inputs, d_gates.T @ before[0], d_gates.sum(0))
         return None, None, None, d_values, d_keys, dh, dc, *d_lstm, *d_attention

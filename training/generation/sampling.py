@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from training.generation.mixture import Mixture
-from training.generation.network import Encoded, Generator, State, real_rows, shifted
+from training.generation.network import MOVE, PEN, Encoded, Generator, State, real_rows, shifted
 from training.generation.sequences import END, START
 
 SHRINK = 0.75  # of the drawings still going on: below it the others are dropped from the computation
@@ -47,7 +47,8 @@ class Drawn:
         lengths: int64 [B], rows up to and including the end row; T where no end token came.
         latent: float32 [B,Z], the latent vectors they were drawn from.
         attention: float32 [B,T,h,w], where each row looked, 0 after the end; None unless asked for, or without 2D attention.
-        hidden: float32 [B,T,H], what the output layer saw; None unless asked for.
+        hidden: float32 [B,T,H], what the output layer saw, with `move` [B,T+1,H]; None unless asked for.
+        move: float32 [B,2], with GeneratorConfig.positions: from the canvas' middle to the first point, drawn before the rows.
     """
 
     rows: Tensor
@@ -55,6 +56,7 @@ class Drawn:
     latent: Tensor
     attention: Tensor | None = None
     hidden: Tensor | None = None
+    move: Tensor | None = None
 
     @property
     def ended(self) -> Tensor:
@@ -80,7 +82,8 @@ def draw(
     config = generator.config
     encoded = photos if isinstance(photos, Encoded) else generator.encode(photos)
     latent = encoded.mean if options.greedy else draw_latent(encoded, rng)
-    count, length = len(latent), options.max_length or config.max_length
+    count, first = len(latent), int(config.positions)  # rows before those of the drawing: the move to its first point
+    length = first + (options.max_length or config.max_length)
     rows = latent.new_tensor(END).repeat(count, length, 1)
     lengths = torch.full((count,), length, device=latent.device)
     kept = _Kept(generator, options, rows)
@@ -91,6 +94,8 @@ def draw(
         state, weights = generator.step(encoded, state, last)
         mixture = Mixture.of(generator.output(state.h), config.least_deviation)
         last = mixture.mode() if options.greedy else mixture.sample(options.temperature, rng)
+        if step < first:
+            last[:, 2:] = last.new_tensor(MOVE)
         now = going[open_]
         rows[now, step] = last[open_]
         kept.add(step, now, state, weights, open_)
@@ -104,7 +109,8 @@ def draw(
             index = open_.nonzero()[:, 0]
             going, state, encoded, last = going[index], state.rows(index), encoded.rows(index), last[index]
             open_ = open_[index]
-    return Drawn(rows, lengths, latent, kept.attention, kept.hidden)
+    attention = None if kept.attention is None else kept.attention[:, first:]
+    return Drawn(rows[:, first:], lengths - first, latent, attention, kept.hidden, rows[:, 0, :2] if first else None)
 
 
 class _Kept:
@@ -124,7 +130,8 @@ class _Kept:
 
 
 def log_likelihood(generator: Generator, photos: Tensor | Encoded | None, drawn: Drawn) -> Tensor:
-    """Sum over a drawing's rows of log p(offset) + log p(pen), [B]: what the policy gradient multiplies by the reward.
+    """Sum over a drawing's rows of log p(offset) + log p(pen), [B]: what the policy gradient multiplies by the reward. With
+    `positions` the move to the first point counts too, its pen state apart, which is no choice.
 
     The gradient reaches W_y and b_y alone (METHODS B.8): hidden states count as given. It is the log-probability that `draw` with
     temperature 1 drew by, given the latent vector.
@@ -136,6 +143,10 @@ def log_likelihood(generator: Generator, photos: Tensor | Encoded | None, drawn:
     Raises:
         ValueError: neither photos nor hidden states.
     """
+    rows, lengths, first = drawn.rows, drawn.lengths, drawn.move is not None
+    if drawn.move is not None:
+        pen = rows.new_tensor(MOVE).expand(len(rows), PEN)
+        rows, lengths = torch.cat([torch.cat([drawn.move, pen], 1)[:, None], rows], 1), lengths + 1
     if photos is None:
         if drawn.hidden is None:
             raise ValueError("neither photos nor hidden states: give photos, or draw with DrawOptions(states=True)")
@@ -143,7 +154,8 @@ def log_likelihood(generator: Generator, photos: Tensor | Encoded | None, drawn:
     else:
         with torch.no_grad():
             encoded = photos if isinstance(photos, Encoded) else generator.encode(photos)
-            hidden, _ = generator.states(encoded, shifted(drawn.rows), drawn.latent, drawn.lengths)
+            hidden, _ = generator.states(encoded, shifted(rows), drawn.latent, lengths)
     mixture = Mixture.of(generator.output(hidden.detach()), generator.config.least_deviation)
-    terms = mixture.log_likelihood(drawn.rows)
-    return torch.where(real_rows(drawn.lengths, drawn.rows.shape[1]), terms, 0.0).sum(1)
+    real = real_rows(lengths, rows.shape[1])
+    offsets, pens = mixture.log_prob(rows[..., :2]), mixture.pen_log_prob(rows[..., 2:])
+    return torch.where(real, offsets, 0.0).sum(1) + torch.where(real, pens, 0.0)[:, first:].sum(1)

@@ -46,16 +46,18 @@ class SequenceValidator:
     def _losses(self, generator: Generator, number: int) -> tuple[float, float]:
         """Offset and pen loss of a corpus, means over all rows."""
         sequences, device = self.sights.corpora[number].sequences, generator.output.weight.device
-        total, rows_seen = np.zeros(2), int(sequences.lengths.sum())
+        total, seen = np.zeros(2), 0
         for start in range(0, len(sequences), BATCH):
             chosen = np.arange(start, min(start + BATCH, len(sequences)))
             lengths = torch.from_numpy(sequences.lengths[chosen]).to(device)
             rows = torch.from_numpy(sequences.rows[chosen, : int(lengths.max())]).to(device)
+            rows, lengths = generator.targets(rows, lengths)
             encoded = encode(generator, self.sights(number, chosen).to(device))
             raw, _ = generator.decode(encoded, shifted(rows), encoded.mean, lengths)
             parts = reconstruction(Mixture.of(raw, generator.config.least_deviation), rows, lengths)
             total += np.array([parts.offset.item(), parts.pen.item()]) * int(lengths.sum())
-        offset, pen = total / rows_seen
+            seen += int(lengths.sum())
+        offset, pen = total / seen
         return float(offset), float(pen)
 
     def _drawn(self, generator: Generator, number: int) -> tuple[float, float]:
