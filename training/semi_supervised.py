@@ -105,7 +105,12 @@ def build_players(config: SemiConfig, start: Start, pool: Pool, fabric: Any, cac
         config=config,
         fabric=fabric,
         pool=pool,
-        artist=Illustrator(generator, PixelStore(photos, InputSpec.from_manifest(drawn["input"]), cache), float(drawn["scale"])),
+        artist=Illustrator(
+            generator,
+            PixelStore(photos, InputSpec.from_manifest(drawn["input"]), cache),
+            float(drawn["scale"]),
+            config.generator.temperature,
+        ),
         seen=DrawnStore(photos, spec, cache),
         pairs=PixelStore(photos, pair_spec(spec, config.discriminator.size), cache),
         retrieval=retrieval,

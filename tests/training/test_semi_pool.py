@@ -15,18 +15,20 @@ from fgsbir_edge.sketch import Sketch
 from tests.training.semi_recipe import SEQUENCES, TINY
 from training.config import ConfigError
 from training.data.folder import Pair, PairsFolder
+from training.data.pixels import PixelStore
 from training.data.recipes import validation_sets
 from training.data.sources import SourceConfig
 from training.generation.dataset import sequence_set
 from training.generation.mixture import Mixture
 from training.generation.network import Generator
-from training.generation.sampling import Drawn, DrawOptions, draw
+from training.generation.sampling import Drawn, DrawOptions, draw, log_likelihood
 from training.generation.sequences import SequenceSet, to_rows
 from training.semi.config import GeneratorUpdateConfig, UnlabelledConfig
-from training.semi.drawing import pair_sketches, pair_spec, sketches_of
+from training.semi.drawing import Illustrator, pair_sketches, pair_spec, sketches_of
 from training.semi.generator import GeneratorObjective
-from training.semi.pool import Pool, open_pool
+from training.semi.pool import PhotoPool, Pool, open_pool
 from training.semi.reward import RewardConfig
+from training.semi.sealed import Sealed, Unsealing
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
@@ -183,6 +185,36 @@ def test_the_reward_moves_the_output_layer_alone_and_the_likelihood_everything()
     assert {"mean.weight", "start.weight", "key.weight", "score.weight", "output.weight"} <= set(without)
     moved = {name for name in without if not torch.equal(without[name], with_reward[name])}
     assert moved == {"output.weight", "output.bias"}
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_fabric_leaves_rewarded_drawings_as_they_were_drawn(precision: str) -> None:
+    """What a module is given keeps its digits, and the likelihood in its forward pass is the one outside."""
+    from lightning_fabric import Fabric
+
+    class Likelihood(torch.nn.Module):
+        def __init__(self, generator: Generator) -> None:
+            super().__init__()
+            self.generator = generator
+
+        def forward(self, drawn: Drawn, rewards: torch.Tensor) -> torch.Tensor:
+            seen.append((drawn.rows.dtype, rewards.dtype))
+            with torch.autocast("cpu", enabled=False):
+                return log_likelihood(self.generator, None, drawn)
+
+    seen: list[tuple[torch.dtype, torch.dtype]] = []
+    torch.manual_seed(0)
+    generator = Generator(TINY).eval()
+    store = PixelStore(PhotoPool(Path(), (), {}, {}), InputSpec(size=64))
+    artist = Illustrator(generator, store, 30.0, temperature=0.1)
+    encoded = generator.encode_maps(torch.randn(3, TINY.tap.channels, 2, 2))
+    drawn = artist.draw(encoded, torch.Generator().manual_seed(1), policy=True)
+    assert torch.equal(drawn.rows, draw(generator, encoded, DrawOptions(), torch.Generator().manual_seed(1)).rows)
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)  # type: ignore[arg-type]
+    model = fabric.setup(Unsealing(Likelihood(generator)))
+    found = model(Sealed(drawn, torch.tensor([0.123456789])))
+    assert seen == [(torch.float32, torch.float32)]
+    torch.testing.assert_close(found, log_likelihood(generator, encoded, drawn), rtol=1e-4, atol=1e-3)
 
 
 def test_drawings_become_what_is_rewarded() -> None:

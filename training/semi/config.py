@@ -43,19 +43,22 @@ class UnlabelledConfig:
 class GeneratorUpdateConfig:
     """How G learns in a joint run (METHODS B.2, B.8). How people's sketches become rows is the generator's, from its checkpoint.
 
-    rate      of Adam with momenta 0.5 and 0.999; clip: the largest norm of the gradient, likelihood and policy together
-    pairs     labelled pairs a step, each of which gives a likelihood term and, drawn anew, a reward
-    loss      L_vae; annealing goes on where pre-training ended
+    rate         of Adam with momenta 0.5 and 0.999; clip: the largest norm of the gradient, likelihood and policy together
+    pairs        labelled pairs a step, each of which gives a likelihood term and, drawn anew, a reward
+    loss         L_vae; annealing goes on where pre-training ended
+    temperature  of the drawings that F and D_C learn from. 1, the paper's, draws from the distribution itself; less draws what is
+                 likelier, and cleaner, of a weak generator. Rewarded drawings always have 1: the likelihood is of that
     """
 
     rate: float = 1e-4
     clip: float = 1.0
     pairs: int = 16
     loss: VaeLossConfig = field(default_factory=VaeLossConfig)
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.rate <= 0 or self.clip <= 0 or self.pairs < 2:
-            raise ValueError("generator rate and clip must be positive, pairs at least 2")
+        if min(self.rate, self.clip, self.temperature) <= 0 or self.pairs < 2:
+            raise ValueError("generator rate, clip and temperature must be positive, pairs at least 2")
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ def sketches_of(drawn: Drawn, scale: float) -> list[Sketch]:
 class Illustrator:
     """The generator with the photos it draws. Maps of a fixed backbone are computed once for each photo and kept.
 
-    `store` holds photos as the generator sees them, `scale` is the generator's (canvas units of an offset of 1).
+    `store` holds photos as the generator sees them, `scale` is the generator's (canvas units of an offset of 1), `temperature`
+    that of drawings that are not for the policy gradient.
     """
 
     generator: Generator
@@ -92,9 +93,12 @@ class Illustrator:
         return self.generator.eval().encode_maps(self.features(names))
 
     @torch.no_grad()
-    def draw(self, photos: Encoded, rng: torch.Generator, *, greedy: bool = False, states: bool = False) -> Drawn:
-        """Draw each photo once, as many rows as the generator's max_length at most."""
-        options = DrawOptions(self.temperature, greedy, states=states)
+    def draw(self, photos: Encoded, rng: torch.Generator, *, policy: bool = False) -> Drawn:
+        """Draw each photo once, as many rows as the generator's max_length at most.
+
+        `policy`: for the policy gradient, at temperature 1 and with what log_likelihood needs.
+        """
+        options = DrawOptions(states=True) if policy else DrawOptions(self.temperature)
         return draw(self.generator.eval(), photos, options, rng)
 
 

@@ -113,7 +113,7 @@ class Players:
         config, source = self.config, self.pool.pick(chance.numpy)
         real = source.draw_real(chance.numpy, config.generator.pairs)
         labelled = [source.real.pairs[number].photo for number in real]
-        drawings = self.draw([*labelled, *source.draw_unlabelled(chance.numpy, config.unlabelled.photos)], chance, states=True)
+        drawings = self.draw([*labelled, *source.draw_unlabelled(chance.numpy, config.unlabelled.photos)], chance, policy=True)
         rewards, figures = self.rewards(drawings)
         with self.clock.part("generator"):
             artist, trained = self.artist, self.trained["generator"]
@@ -129,12 +129,12 @@ class Players:
 
     # what they are made of
 
-    def draw(self, names: Sequence[str], chance: Chance, *, states: bool = False) -> Drawings:
-        """Draw photos of the pool."""
+    def draw(self, names: Sequence[str], chance: Chance, *, policy: bool = False) -> Drawings:
+        """Draw photos of the pool, at temperature 1 and with hidden states where it is for the policy gradient."""
         with self.clock.part("encode"), self.fabric.autocast():  # not drawing: its likelihood is computed in full precision
             photos = self.artist.encode(names)
         with self.clock.part("draw"):
-            drawn = self.artist.draw(photos, chance.torch, states=states)
+            drawn = self.artist.draw(photos, chance.torch, policy=policy)
         with self.clock.part("rasterise"):
             return Drawings(self.pool.pairs(names), drawn, sketches_of(drawn, self.artist.scale))
 
@@ -165,7 +165,7 @@ class Players:
     def _drawn_for_discriminator(self, source: JointSource, photos: list[str], chance: Chance) -> tuple[Drawings, int]:
         """Drawings of unlabelled `photos`, behind them those of labelled ones where D_C is to have any, and how many of these."""
         fakes, labelled = self.config.discriminator.fakes, []
-        if fakes != "unlabelled":
+        if fakes != "unlabelled" and self.config.judges:
             labelled = [source.real.pairs[number].photo for number in source.draw_real(chance.numpy, len(photos))]
         return self.draw([*photos, *labelled], chance), len(labelled)
 
