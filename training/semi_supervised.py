@@ -193,7 +193,9 @@ def main() -> int:
     def start() -> int:
         config = read_config(arguments.config, SemiConfig, arguments.set)
         checkpoints = Start(arguments.retrieval, arguments.generator)
-        put_json(train(config, arguments.data, arguments.out, checkpoints, arguments.cache))
+        figures = train(config, arguments.data, arguments.out, checkpoints, arguments.cache)
+        if not (torch.distributed.is_initialized() and torch.distributed.get_rank()):
+            put_json(figures)
         return 0
 
     return run(start)

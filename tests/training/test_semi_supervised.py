@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,3 +197,31 @@ def test_the_command(data: Path, start: Start, tmp_path: Path) -> None:
     failed = subprocess.run([*command, "--set", "run.stepps=1"], capture_output=True, text=True, check=False)
     assert failed.returncode == ConfigError.exit_code
     assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no distributed package")
+def test_two_processes_stop_together_and_go_on(data: Path, start: Start, tmp_path: Path) -> None:
+    """The signal goes to the first process alone; what goes on comes to what a run without a stop comes to."""
+    path = tmp_path / "semi.toml"
+    path.write_text(SEMI)
+    command = [sys.executable, "-m", "training.semi_supervised", "--config", str(path), "--data", str(data)]
+    command += ["--generator", str(start.generator), "--retrieval", str(start.retrieval)]
+    command += ["--set", "run.devices=2", "--set", "run.accelerator='cpu'"]
+    out, whole = tmp_path / "stopped", tmp_path / "whole"
+    with subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 240
+        while len(read_log(out)) < 2 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=240)
+    assert process.returncode != 0, errors.decode()
+    assert 2 <= read_meta(out / STATE)["progress"]["step"] < 5
+    for folder in (out, whole):
+        ran = subprocess.run([*command, "--out", str(folder)], capture_output=True, text=True, check=True)
+        assert "shapes/acc@1" in json.loads(ran.stdout)  # printed once
+        assert [row["step"] for row in read_log(folder)] == [0, 2, 4, 5]
+    again, unbroken = load_file(out / STATE), load_file(whole / STATE)
+    assert again.keys() == unbroken.keys()
+    for name, tensor in unbroken.items():
+        torch.testing.assert_close(again[name], tensor, rtol=1e-4, atol=1e-5, msg=name)

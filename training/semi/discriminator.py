@@ -41,8 +41,8 @@ class DiscriminatorConfig:
     fakes       which photos the generated sketches of its training belong to. "unlabelled" is the paper's; it lets D_C tell real
                 from fake by the photo alone, since every real pair has one of a few labelled photos. "labelled" takes the same
                 photos for real and fake, so that only the sketch can tell; "both" mixes
-    mismatched  weight of people's sketches beside other people's photos as further fakes (Reed et al., ICML 2016): without them
-                nothing asks D_C whether sketch and photo belong together. 0, the paper's, for none
+    mismatched  weight, beside the drawings' 1, of people's sketches of other photos as further fakes (Reed et al., ICML 2016):
+                without them nothing asks D_C whether sketch and photo belong together. 0, the paper's, for none
     smoothing   real pairs have the target 1 - smoothing (Salimans et al., 2016); 0, the paper's, for none
     flip        probability that a pair is mirrored, photo and sketch alike, real or fake
 

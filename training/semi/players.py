@@ -185,10 +185,11 @@ class Players:
             self.discriminator.train()
             logits = trained.model(Sealed(_mirrored(photos, flips), _mirrored(sketches, flips)))
             count, drawn = len(real_pairs), len(logits) - (len(real_pairs) if config.mismatched > 0 else 0)
-            loss = certainty_loss(logits[:count], 1.0 - config.smoothing, config.target)
-            loss = loss + certainty_loss(logits[count:drawn], 0.0, config.target)
-            if config.mismatched > 0:
-                loss = loss + config.mismatched * certainty_loss(logits[drawn:], 0.0, config.target)
+            fake = certainty_loss(logits[count:drawn], 0.0, config.target)
+            if config.mismatched > 0:  # a weighted mean: real and fake stay even, or D_C would doubt everything
+                fake = fake + config.mismatched * certainty_loss(logits[drawn:], 0.0, config.target)
+                fake = fake / (1.0 + config.mismatched)
+            loss = certainty_loss(logits[:count], 1.0 - config.smoothing, config.target) + fake
             self._step(trained, loss)
             scores = certainty(logits.detach())
         figures = {"loss/D": float(loss.detach()), "discriminator/real": float((scores[:count] > 0.5).float().mean())}
