@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ import torch
 from fgsbir_edge.console import put_json, run
 from fgsbir_edge.errors import FgsbirError
 from training.checkpoint import load_model, read_meta, save_model
-from training.config import ConfigError, from_table
-from training.data.batches import BatchStream
+from training.config import ConfigError, apply_setting, from_table
 from training.data.sources import open_sources
 from training.supervised import Components, SupervisedConfig, chosen_sets
 from training.validation import Validator
@@ -31,8 +31,10 @@ class AverageError(FgsbirError, ValueError):
     exit_code = 44
 
 
-def average(checkpoints: list[Path], data: Path, out: Path) -> dict[str, float]:
+def average(checkpoints: list[Path], data: Path, out: Path, settings: Sequence[str] = ()) -> dict[str, float]:
     """Write the mean of `checkpoints` of training.supervised to `out`; returns its figures on the validation sets.
+
+    `settings` ("pca.batches=100") change the first recipe, for components and figures alone.
 
     Raises AverageError for fewer than two, for other pretrained weights or another network than the first one's, and where the
     first recipe does not set its components anew; ConfigError for a recipe that this version does not read.
@@ -40,6 +42,8 @@ def average(checkpoints: list[Path], data: Path, out: Path) -> dict[str, float]:
     if len(checkpoints) < 2:
         raise AverageError(f"{len(checkpoints)} checkpoint given; an average needs at least two")
     metas = [_meta(path) for path in checkpoints]
+    for setting in settings:
+        apply_setting(metas[0]["recipe"], setting)
     config = from_table(SupervisedConfig, metas[0]["recipe"], str(checkpoints[0]))
     if not config.pca.refit:
         raise AverageError(f"{checkpoints[0]}: its recipe has pca.refit = false; means of trained projections are not made")
@@ -51,9 +55,7 @@ def average(checkpoints: list[Path], data: Path, out: Path) -> dict[str, float]:
             raise AverageError(f"{path}: its network or weights are not those of {checkpoints[0]}; average runs that began alike")
     encoder.load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}, strict=False)
     spec = config.input.spec(config.encoder)
-    sources = open_sources(config.data.sources, data, spec)
-    stream = BatchStream(sources, spec, config.data.augmentation, config.data.pairs, config.run.seed)
-    Components(stream, config.pca)(encoder, head)
+    Components.of(config, open_sources(config.data.sources, data, spec))(encoder, head)
     figures = Validator(chosen_sets(config.data, data), spec)(encoder, head)
     parts = [{"step": meta["step"], "seed": meta["seed"], "recipe": meta["recipe"]} for meta in metas]
     save_model(out, encoder, head, {**metas[0], "averaged": parts, "validation": figures})
@@ -78,12 +80,15 @@ def main() -> int:
     options.add_argument("--checkpoints", type=Path, nargs="+", required=True, help="last.safetensors of two or more runs")
     options.add_argument("--data", type=Path, required=True, help="folder that holds the dataset folders of the recipe")
     options.add_argument("--out", type=Path, required=True, help="checkpoint to write")
+    options.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override of the first recipe; repeatable"
+    )
     options.add_argument("--threads", type=int, default=2)
     arguments = options.parse_args()
 
     def start() -> int:
         torch.set_num_threads(arguments.threads)
-        put_json(average(arguments.checkpoints, arguments.data, arguments.out))
+        put_json(average(arguments.checkpoints, arguments.data, arguments.out, arguments.set))
         return 0
 
     return run(start)

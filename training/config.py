@@ -38,7 +38,7 @@ def read_config(path: str | Path, kind: type[T], settings: Sequence[str] = ()) -
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: not readable as TOML: {error}") from None
     for setting in settings:
-        _apply(table, setting)
+        apply_setting(table, setting)
     return from_table(kind, table, str(path))
 
 
@@ -74,7 +74,7 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _apply(table: dict[str, Any], setting: str) -> None:
+def apply_setting(table: dict[str, Any], setting: str) -> None:
     """Set one dotted key. Text that is not a TOML value is taken as a string."""
     key, equals, text = setting.partition("=")
     if not equals or not key.strip():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from training.config import ConfigError, read_config, to_table
 from training.data.augment import Augmentation
 from training.data.batches import BatchStream
 from training.data.recipes import RECIPES, ValidationSet, validation_sets
-from training.data.sources import SourceConfig, open_sources
+from training.data.sources import Source, SourceConfig, open_sources
 from training.losses import LossConfig, build_loss
 from training.memory import keep_freed_memory
 from training.models.config import EncoderConfig
@@ -73,13 +74,15 @@ class InputConfig:
 class PcaConfig:
     """Principal components of pooled features as the projection (encoder.initialise_by_pca).
 
-    batches   batches of training pairs they are computed from
+    batches   batches of training pairs they are computed from; each is of one source, so few make a chance mixture of them
+    pairs     in each of them
     start     set the projection before training
     refit     set it anew, in a copy, before every validation: what is validated and kept has it
     whitening components are divided by their singular values to this power
     """
 
     batches: int = 40
+    pairs: int = 24
     start: bool = True
     refit: bool = False
     whitening: float = 0.25
@@ -104,6 +107,12 @@ class Components:
 
     stream: BatchStream
     config: PcaConfig
+
+    @classmethod
+    def of(cls, config: SupervisedConfig, sources: Sequence[Source]) -> Components:
+        """From batches of a run's own sources."""
+        spec, seed = config.input.spec(config.encoder), config.run.seed
+        return cls(BatchStream(sources, spec, config.data.augmentation, config.pca.pairs, seed), config.pca)
 
     @torch.no_grad()
     def __call__(self, encoder: Encoder, head: EmbeddingHead) -> None:
@@ -168,7 +177,7 @@ def train(config: SupervisedConfig, data: Path, out: Path, weights: Path | None,
     if config.run.score not in validator.names:
         raise ConfigError(f"run.score is {config.run.score!r}; there are {', '.join(validator.names)}")
     network = build_network(config, weights)
-    components = Components(stream, config.pca)
+    components = Components.of(config, sources)
     table = to_table(config)
     trainer = Trainer(
         out,
