@@ -166,8 +166,9 @@ def test_every_option_runs(settings: tuple[str, ...], data: Path, start: Start, 
     assert ("loss/distillation" in last) == (not fixed)
 
 
-def test_a_generator_whose_backbone_trains_runs_too(data: Path, start: Start, tmp_path: Path) -> None:
-    given = Start(start.retrieval, write_generator(tmp_path / "trained.safetensors", replace(TINY, train_backbone=True)))
+def test_a_generator_whose_backbone_trains_and_that_knows_places_runs_too(data: Path, start: Start, tmp_path: Path) -> None:
+    config = replace(TINY, train_backbone=True, positions=True)
+    given = Start(start.retrieval, write_generator(tmp_path / "trained.safetensors", config))
     train(semi_config(tmp_path, ("run.steps=4", "run.every=4")), data, tmp_path, given)
     before, after = load_file(given.generator), load_file(tmp_path / GENERATOR)
     assert any(name.startswith("backbone.") and not torch.equal(before[name], after[name]) for name in before)
