@@ -152,6 +152,7 @@ def train(config: SemiConfig, data: Path, out: Path, start: Start, cache: Path |
     pool, probe = with_probe(open_pool(config.data.sources, config.unlabelled, data, spec, rows, cache), sets, rows)
     labelled = tuple(source.labelled for source in pool.sources)
     stream = BatchStream(labelled, spec, config.data.augmentation, config.data.pairs, run_config.seed)
+    few = BatchStream(labelled, spec, config.data.augmentation, config.pca.pairs, run_config.seed)
     validator = Validator(sets, spec)
     if run_config.score not in validator.names:
         raise ConfigError(f"run.score is {run_config.score!r}; there are {', '.join(validator.names)}")
@@ -172,7 +173,7 @@ def train(config: SemiConfig, data: Path, out: Path, start: Start, cache: Path |
         meta={"input": spec.to_manifest(), "recipe": table, "weights": meta.get("weights", "")},
         save_generator=lambda path, generator, step: save_generator(path, generator, {**drawn, "joint_step": step}),
         drawn_steps=int(drawn.get("step", 0)),
-        refit=Components(stream, config.pca) if config.pca.refit else None,
+        refit=Components(few, config.pca) if config.pca.refit else None,
     )
     return trainer.fit(build_players(config, start, pool, fabric, cache))
 
