@@ -8,6 +8,7 @@ in their batches. On a device the mean costs what the first one costs.
 from __future__ import annotations
 
 import argparse
+import copy
 import logging
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from fgsbir_edge.errors import FgsbirError
 from training.checkpoint import load_model, read_meta, save_model
 from training.config import ConfigError, apply_setting, from_table
 from training.data.sources import open_sources
+from training.models.encoder import build_encoder, build_head
 from training.supervised import Components, SupervisedConfig, chosen_sets
 from training.validation import Validator
 
@@ -42,12 +44,13 @@ def average(checkpoints: list[Path], data: Path, out: Path, settings: Sequence[s
     if len(checkpoints) < 2:
         raise AverageError(f"{len(checkpoints)} checkpoint given; an average needs at least two")
     metas = [_meta(path) for path in checkpoints]
+    recipe = copy.deepcopy(metas[0]["recipe"])
     for setting in settings:
-        apply_setting(metas[0]["recipe"], setting)
-    config = from_table(SupervisedConfig, metas[0]["recipe"], str(checkpoints[0]))
+        apply_setting(recipe, setting)
+    config = from_table(SupervisedConfig, recipe, str(checkpoints[0]))
     if not config.pca.refit:
         raise AverageError(f"{checkpoints[0]}: its recipe has pca.refit = false; means of trained projections are not made")
-    encoder, head, _ = load_model(checkpoints[0])
+    encoder, head = build_encoder(config.encoder), build_head(config.encoder)
     states = [_below_projection(path) for path in checkpoints]
     shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
     for path, meta, shape in zip(checkpoints, metas, shapes, strict=True):
@@ -55,10 +58,12 @@ def average(checkpoints: list[Path], data: Path, out: Path, settings: Sequence[s
             raise AverageError(f"{path}: its network or weights are not those of {checkpoints[0]}; average runs that began alike")
     encoder.load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}, strict=False)
     spec = config.input.spec(config.encoder)
+    encoder.eval()
     Components.of(config, open_sources(config.data.sources, data, spec))(encoder, head)
     figures = Validator(chosen_sets(config.data, data), spec)(encoder, head)
     parts = [{"step": meta["step"], "seed": meta["seed"], "recipe": meta["recipe"]} for meta in metas]
-    save_model(out, encoder, head, {**metas[0], "averaged": parts, "validation": figures})
+    changed = {"input": spec.to_manifest(), "recipe": recipe, "averaged": parts, "validation": figures}
+    save_model(out, encoder, head, {**metas[0], **changed})
     return figures
 
 

@@ -63,6 +63,9 @@ def test_what_has_no_mean_is_refused(runs: list[Path], data: Path, tmp_path: Pat
         average([runs[0], runs[3]], data, out)
     with pytest.raises(AverageError, match=r"pca\.refit = false"):
         average([runs[2], runs[0]], data, out)
+    average([runs[2], runs[0]], data, out, ["pca.refit=true", "encoder.pooling=tight"])
+    assert load_model(out)[0].config.pooling == "tight"
+    out.unlink()
     with pytest.raises(AverageError, match="no such checkpoint"):
         average([runs[0], tmp_path / "none.safetensors"], data, out)
     assert not out.exists()

@@ -19,7 +19,7 @@ from training.models.attention import SpatialAttention
 from training.models.config import EncoderConfig, paper_configs
 from training.models.edge import EdgeMap
 from training.models.encoder import Encoder, build_encoder, build_head, initialise_by_pca
-from training.models.pooling import POOLINGS, GeneralisedMean, grid_pool, windows
+from training.models.pooling import POOLINGS, GeneralisedMean, TightPool, grid_pool, windows
 from training.models.registry import backbone_info, backbone_names, build_backbone
 
 pytestmark = pytest.mark.torch
@@ -120,14 +120,22 @@ def test_grids_cover_the_map_with_equal_windows(side: int, cells: int) -> None:
     assert (cells - 1) * stride + kernel == side
     assert kernel >= stride
     x = torch.randn(2, 3, side, side)
-    for name, pool in POOLINGS.items():
+    for name in ("avg", "max", "gem"):
         expected = []
         for row in range(cells):
             for column in range(cells):
                 cell = x[:, :, row * stride : row * stride + kernel, column * stride : column * stride + kernel].flatten(2)
                 cube = cell.clamp_min(1e-6).pow(3).mean(2).pow(1 / 3)
                 expected.append({"avg": cell.mean(2), "max": cell.amax(2), "gem": cube}[name])
-        torch.testing.assert_close(pool(cells)(x), torch.stack(expected, 2).flatten(1), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(POOLINGS[name](cells)(x), torch.stack(expected, 2).flatten(1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "cells"), [(10, 7), (10, 5), (5, 3), (8, 1), (9, 4)])
+def test_tight_windows_are_those_of_adaptive_pooling(side: int, cells: int) -> None:
+    x = torch.randn(2, 3, side, side)
+    torch.testing.assert_close(TightPool(cells)(x), F.adaptive_avg_pool2d(x, cells).flatten(1))
+    with pytest.raises(ValueError, match="coarser grid"):
+        TightPool(side + 1)(x)
 
 
 def test_generalised_mean_lies_between_mean_and_maximum() -> None:
@@ -226,7 +234,7 @@ def test_meta_learned_gains_have_a_place_without_a_projection() -> None:
         ({"stages": ("layer4",)}, "mobilenetv2 has no stage 'layer4'; there are bottleneck1"),
         ({"grids": (5,)}, "expected a positive number for each of the stages bottleneck5, bottleneck7"),
         ({"grids": (5, 0)}, "expected a positive number"),
-        ({"pooling": "sum"}, "pooling is 'sum', expected one of avg, max, gem"),
+        ({"pooling": "sum"}, "pooling is 'sum', expected one of avg, tight, max, gem"),
         ({"attention": "self"}, "attention is 'self', expected one of paper, scaled, none"),
         ({"branch": "sketch"}, "branch is 'sketch', expected one of photo, edge, both"),
         ({"norm": "layer"}, "norm is 'layer', expected one of own, frozen, fresh"),

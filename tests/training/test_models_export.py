@@ -40,7 +40,7 @@ CONFIGS = {
     "efficientnet_lite0, fresh norms": replace(
         BASE, backbone="efficientnet_lite0", stages=("stage2", "stage4"), grids=(4, 3), norm="fresh", attention="none"
     ),
-    "squeezenet1_1": replace(BASE, backbone="squeezenet1_1", stages=("fire9",), grids=(4,)),
+    "squeezenet1_1, tight windows": replace(BASE, backbone="squeezenet1_1", stages=("fire9",), grids=(4,), pooling="tight"),
     "resnet18": replace(BASE, backbone="resnet18", stages=("layer3", "layer4"), grids=(5, 3)),
     "resnet50 to stage 2": replace(BASE, backbone="resnet50", stages=("layer2",), grids=(2,)),
     "resnet50v2 to stage 1": replace(BASE, backbone="resnet50v2", stages=("stage1",), grids=(2,)),

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from training.models.backbone import BRANCH_CHANNELS, BackboneOptions, Norm, Stage
 from training.models.registry import backbone_info
 
-Pooling = Literal["avg", "max", "gem"]
+Pooling = Literal["avg", "tight", "max", "gem"]
 Attention = Literal["paper", "scaled", "none"]
 Branch = Literal["photo", "edge", "both"]
 HeadKind = Literal["linear", "identity"]
@@ -28,7 +28,7 @@ class EncoderConfig:
     dropout      of pooled features in training: the projection has more weights than there are pairs to learn from
     backbone     a name of training.models.registry
     stages       which maps are pooled, in the network's order; several are concatenated
-    pooling      over each cell: average, maximum or generalised mean
+    pooling      over each cell: average (equal windows, or "tight" ones), maximum or generalised mean (pooling.py)
     attention    spatial attention with residual on every stage: as in the papers, scaled up by the number of positions, none
     projection   a linear layer from the pooled features to C; without, C is the pooled width
     head         a linear layer, or none ("identity": unit features are the embedding; the matrix is there but does not train)
