@@ -109,7 +109,9 @@ def plot(table: Mapping[str, Any], path: Path) -> None:
         means = [cell["mean"] for cell in cells.values()]
         halves = [0.0 if cell["interval"] is None else (cell["interval"][1] - cell["interval"][0]) / 2 for cell in cells.values()]
         axes.errorbar([float(name) for name in cells], means, yerr=halves, marker="o", capsize=3, label=arm["title"])
-    axes.set(xlabel="photos with sketches, %", ylabel=table["score"])
+    every = [cell["mean"] for arm in table["arms"].values() for cell in arm["fractions"].values()]
+    limits = (max(0.0, min(every) - 10.0), min(100.0, max(every) + 10.0))  # percent; bars of two seeds may reach far beyond
+    axes.set(xlabel="photos with sketches, %", ylabel=table["score"], ylim=limits)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     temporary = path.with_suffix(".partial.png")
