@@ -183,6 +183,19 @@ def test_pooling_is_what_it_says() -> None:
         torch.testing.assert_close(encoded.mean, generator.mean(encoded.values[:, 0]))
 
 
+def test_dropout_is_for_training_alone() -> None:
+    generator, (rows, _) = tiny(dropout=0.5), example_rows()
+    maps, latent = torch.randn(3, 1280, 2, 2), torch.zeros(3, TINY.latent)
+
+    def outputs() -> Tensor:
+        return generator.decode(generator.encode_maps(maps), shifted(rows), latent)[0]
+
+    assert torch.equal(outputs(), outputs())
+    generator.train()
+    assert not torch.equal(outputs(), outputs())
+    assert (generator.encode_maps(maps).values == 0).float().mean() > 0.3  # whole channels
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -191,6 +204,7 @@ def test_pooling_is_what_it_says() -> None:
         ({"stage": "pool5"}, "mobilenetv2 has no stage 'pool5'"),
         ({"pooling": "sum"}, "pooling is 'sum'"),
         ({"least_deviation": -0.1}, "least_deviation is -0.1"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
     ],
 )
 def test_a_wrong_configuration_is_named(changes: dict[str, object], message: str) -> None:

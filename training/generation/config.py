@@ -31,6 +31,8 @@ class GeneratorConfig:
                      step and its query see where the pen is on the canvas; and a drawing begins with the move from the canvas'
                      middle to its first point. The paper's generator sees what is there but not where, and must count up where
                      its pen is, from a first point whose place was dropped: that takes more drawings than a small set has
+    dropout          in training, of the map's channels and of the state that the output layer sees: a small data set is soon
+                     known by heart. The paper has none
     least_deviation  added to every component's standard deviation, in units of the offsets' scale. The paper has none, and a
                      component that settles on an offset of exactly 0 (every upright line has them: points are rounded) takes its
                      density to infinity. 0.01 is about a third of a pixel
@@ -51,6 +53,7 @@ class GeneratorConfig:
     max_length: int = 100
     train_backbone: bool = True
     positions: bool = False
+    dropout: float = 0.0
     least_deviation: float = 0.01
 
     def __post_init__(self) -> None:
@@ -61,8 +64,9 @@ class GeneratorConfig:
             raise ValueError(f"size is {self.size} pixels, {tap.name} of {self.backbone} needs at least {tap.stride}")
         if self.pooling not in ("avg", "max"):
             raise ValueError(f'pooling is {self.pooling!r}, expected "avg" or "max"')
-        if not 0.0 <= self.least_deviation < 1.0:
-            raise ValueError(f"least_deviation is {self.least_deviation}, expected a number from 0 to below 1")
+        for name in ("dropout", "least_deviation"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a number from 0 to below 1")
 
     @property
     def tap(self) -> Stage:

@@ -112,7 +112,7 @@ class Generator(nn.Module):
     def encode_maps(self, maps: Tensor) -> Encoded:
         """The same from maps [B,c,h,w] of any precision, for instance kept from an earlier run of the backbone."""
         with torch.autocast(maps.device.type, enabled=False):
-            maps = maps.to(self.mean.weight.dtype)
+            maps = nn.functional.dropout2d(maps.to(self.mean.weight.dtype), self.config.dropout, self.training)
             pooled = maps.mean((2, 3)) if self.config.pooling == "avg" else maps.amax((2, 3))
             mean, log_variance = self.mean(pooled), self.log_variance(pooled)
             if not self.config.use_attention:
@@ -190,7 +190,7 @@ class Generator(nn.Module):
             )
         hidden, weights = self.states(encoded, inputs, latent, lengths)
         with torch.autocast(inputs.device.type, enabled=False):
-            return self.output(hidden), weights
+            return self.output(nn.functional.dropout(hidden, self.config.dropout, self.training)), weights
 
     def trained_state(self) -> Iterator[tuple[str, Tensor]]:
         """(name, tensor) of all that training changes: without the backbone where that is fixed."""
