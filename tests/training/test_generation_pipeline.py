@@ -254,6 +254,24 @@ def test_validation_needs_something_held_back(config: PretrainConfig, data: Path
         train(replace(config, data=replace(config.data, sources=(whole,))), Places(data, tmp_path), None)
 
 
+def test_bfloat16_computes_the_backbone_alone(config: PretrainConfig, data: Path, tmp_path: Path) -> None:
+    config = replace(with_run(config, steps=2, precision="bf16-mixed"), generator=replace(config.generator, train_backbone=True))
+    assert math.isfinite(train(config, Places(data, tmp_path), None)["mean/loss"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no distributed package")
+def test_two_processes_train_one_generator(data: Path, tmp_path: Path) -> None:
+    """Every trained weight takes part in the sum over devices; figures are printed once."""
+    (tmp_path / "run.toml").write_text(RECIPE)
+    command = [sys.executable, "-m", "training.generator", "--config", str(tmp_path / "run.toml"), "--data", str(data)]
+    settings = ["run.devices=2", "run.accelerator='cpu'", "generator.train_backbone=true", "generator.positions=true"]
+    words = [*command, "--out", str(tmp_path / "run"), "--weights", "random", *(w for item in settings for w in ("--set", item))]
+    ran = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "things/loss" in json.loads(ran.stdout)
+    assert read_meta(tmp_path / "run" / STATE)["progress"]["step"] == 4
+
+
 @pytest.mark.slow
 def test_the_command_takes_settings_and_names_what_is_wrong(data: Path, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text(RECIPE)
