@@ -9,18 +9,27 @@ import pytest
 
 from tests.training.recipe import RECIPE
 from training import variants as module
-from training.config import ConfigError
+from training.config import ConfigError, read_config
 from training.journal import read_log
+from training.supervised import SupervisedConfig
 from training.variants import collect, markdown, read_variants, train_all
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
+CONFIGS = Path(module.__file__).parent / "configs"
 VARIANTS = """
 [variants.recipe]
 settings = []
 [variants.triplet]
 settings = ["loss.main='triplet'", "run.every=4"]
 """
+
+
+@pytest.mark.parametrize("variants", ["release.toml", "losses.toml"])
+@pytest.mark.parametrize("recipe", ["edge.toml", "edge_all.toml"])
+def test_shipped_variants_fit_the_shipped_recipes(recipe: str, variants: str) -> None:
+    for variant in read_variants(CONFIGS / variants).values():
+        assert read_config(CONFIGS / recipe, SupervisedConfig, variant.settings).encoder.backbone == "efficientnet_lite0"
 
 
 def test_variants_are_trained_once_and_compared(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
