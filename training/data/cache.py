@@ -1,8 +1,9 @@
 """Pixels kept on disk between runs, one small file for each, named by everything the pixels depend on.
 
 Key. The SHA-256 of: the format version below, Pillow's version (it decodes and resizes), the kind of pixels ("photo", "ink",
-"edges", "trace"), the settings of that kind (side, photo fit, line width, scale, format), and the bytes of the source file. So neither the file's
-name, nor its place, nor its time counts: a copied dataset finds its entries, and a changed file never finds its old ones.
+"edges", "trace"), the settings of that kind (side, photo fit, line width, scale, format), and the bytes of the source file. So
+neither the file's name, nor its place, nor its time counts: a copied dataset finds its entries, and a changed file never finds
+its old ones.
 
 File. The .npy of one uint8 array, then the SHA-256 of that. What is truncated, damaged or of another shape is made again and
 replaced; writing is atomic, so that several processes may share a folder. Nothing is ever deleted: remove the folder at will.
