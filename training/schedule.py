@@ -67,7 +67,12 @@ def freeze(encoder: Encoder, config: OptimiserConfig) -> None:
 
 def build_optimizer(network: PairNetwork, config: OptimiserConfig) -> torch.optim.AdamW:
     """Parameter groups with their base rates under "base"."""
-    backbone = {id(parameter) for parameter in network.encoder.backbone.parameters()}
+    return grouped_optimizer(network, network.encoder.backbone, config)
+
+
+def grouped_optimizer(network: nn.Module, backbone_of: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
+    """AdamW over what of a network trains: its backbone at a rate of its own, vectors without decay."""
+    backbone = {id(parameter) for parameter in backbone_of.parameters()}
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups: list[dict[str, Any]] = []
     for old in (True, False):

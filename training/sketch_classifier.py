@@ -38,7 +38,7 @@ from training.models.config import EncoderConfig
 from training.models.registry import backbone_info
 from training.models.weights import load_weights
 from training.run_state import Progress, load_state, save_state
-from training.schedule import MovingAverage, OptimiserConfig, freeze, set_rate
+from training.schedule import MovingAverage, OptimiserConfig, freeze, grouped_optimizer, set_rate
 from training.stopping import StopRequest
 from training.supervised import find_weights
 from training.trainer import LOG_EVERY, SMOOTHING, step_seed
@@ -134,20 +134,6 @@ def build_classifier(config: ClassifierConfig, categories: tuple[str, ...], weig
     return network
 
 
-def build_groups(network: SketchClassifier, config: OptimiserConfig) -> torch.optim.AdamW:
-    """AdamW with the backbone at its own rate and no decay of vectors; base rates under "base"."""
-    backbone = {id(parameter) for parameter in network.encoder.backbone.parameters()}
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = []
-    for old in (True, False):
-        for decayed in (True, False):
-            chosen = [item for item in trained if (id(item) in backbone) == old and (item.dim() > 1) == decayed]
-            base = config.rate * (config.backbone_rate if old else 1.0)
-            if chosen:
-                groups.append({"params": chosen, "base": base, "lr": base, "weight_decay": config.weight_decay * decayed})
-    return torch.optim.AdamW(groups, lr=config.rate)
-
-
 def averaged(network: SketchClassifier, average: MovingAverage) -> SketchClassifier:
     """A copy of the network with the moving average of its weights."""
     copied = copy.deepcopy(network)
@@ -182,7 +168,7 @@ def train(config: ClassifierConfig, data: Path, out: Path, weights: Path | None,
     log.info("%d sketches of %d categories, %d held back", known, len(pool.categories), len(pool.held))
     fabric = Fabric(accelerator=config.run.accelerator, devices=1, precision=config.run.precision)
     network = build_classifier(config, pool.categories, weights)
-    optimizer = build_groups(network, config.optimiser)
+    optimizer = grouped_optimizer(network, network.encoder.backbone, config.optimiser)
     average, progress = MovingAverage(network.state_dict().items(), config.optimiser.average), Progress()
     table = to_table(config)
     if (found := load_state(out, optimizer, table)) is not None:

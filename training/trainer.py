@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -19,16 +18,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from training.checkpoint import read_meta, save_model
 from training.data.batches import BatchStream, PairBatch
 from training.journal import Journal
+from training.loop import Actions, run_steps
 from training.models.encoder import EmbeddingHead, Encoder
 from training.network import PairNetwork
 from training.run_state import STATE, Progress, load_state, save_state
 from training.schedule import MovingAverage, OptimiserConfig, build_optimizer, set_rate
-from training.stopping import StopRequest
 
 log = logging.getLogger("training.trainer")
 
@@ -101,24 +99,19 @@ class Trainer:
         model, optimizer = fabric.setup(network, optimizer)
         average.tensors = {name: tensor.to(fabric.device) for name, tensor in average.tensors.items()}
         begun, first = time.monotonic(), self.progress.step
-        with closing(self._batches(fabric)) as batches, StopRequest() as stop:
-            for batch in batches:
-                self._step(fabric, model, optimizer, batch)
-                average.update(network.model_state(), self.progress.step)
-                self.progress.step += 1
-                validate = self.progress.step % run.every == 0 or self.progress.step == run.steps
-                if journal is not None and (validate or self.progress.step % LOG_EVERY == 0):
-                    figures = self._checkpoint(network, average) if validate else {}
-                    self._write(journal, figures, (time.monotonic() - begun) / (self.progress.step - first))
-                stopped = anywhere(fabric, stop.made)
-                if journal is not None and (validate or stopped):
-                    self._save(network, average, optimizer)  # last: it says that the others are there
-                if stopped:
-                    log.info("stopped at step %d; the same command goes on from there", self.progress.step)
-                    raise KeyboardInterrupt
-                if validate and run.patience and fabric.broadcast(self.progress.stale) >= run.patience:
-                    log.info("no better %s in %d validations: stopped", run.score, run.patience)
-                    break
+
+        def step(number: int) -> None:
+            self._step(fabric, model, optimizer, next(batches))
+            average.update(network.model_state(), number)
+
+        def record(validate: bool) -> None:
+            figures = self._checkpoint(network, average) if validate else {}
+            assert journal is not None
+            self._write(journal, figures, (time.monotonic() - begun) / (self.progress.step - first))
+
+        with closing(self._batches(fabric)) as batches:
+            actions = Actions(step, record, lambda: self._save(network, average, optimizer))
+            run_steps(fabric, run, self.progress, actions, LOG_EVERY)
         average.copy_to(network)
         fabric.barrier()
         last: dict[str, float] = read_meta(self.folder / LAST)["validation"]
@@ -139,8 +132,7 @@ class Trainer:
         if rank > 0:
             own = BatchStream(own.sources, own.spec, own.augmentation, own.pairs_per_step, step_seed(own.seed, rank))
         with closing(own.stream(self.progress.step, self.run.steps, self.run.workers)) as batches:
-            quiet = not sys.stderr.isatty() or rank > 0
-            yield from tqdm(batches, initial=self.progress.step, total=self.run.steps, disable=quiet, unit="step")
+            yield from batches
 
     def _step(self, fabric: Any, model: Any, optimizer: Any, batch: PairBatch) -> None:
         step = self.progress.step
@@ -199,13 +191,6 @@ def brief(figures: dict[str, float]) -> str:
     return ", ".join(
         f"{name} {value:.1f}" for name, value in figures.items() if name.endswith("/acc@1") or name.startswith("mean/")
     )
-
-
-def anywhere(fabric: Any, made: bool) -> bool:
-    """Whether any process was asked to stop: all must leave after the same step, or those that stay wait for the others."""
-    if fabric.world_size == 1:
-        return made
-    return bool(fabric.all_reduce(torch.tensor(int(made), device=fabric.device), reduce_op="max"))
 
 
 def step_seed(*numbers: int) -> int:

@@ -6,7 +6,6 @@ Every random draw of a step is a function of (seed, step, device), as in trainin
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from tqdm import trange
 
 from training.checkpoint import read_meta
 from training.generation.checkpoint import save_generator
@@ -24,10 +22,10 @@ from training.generation.losses import VaeLossConfig, vae_loss
 from training.generation.network import Generator
 from training.generation.sights import Sights, encode
 from training.journal import Journal
+from training.loop import Actions, run_steps
 from training.run_state import STATE, Progress, load_state, save_state
 from training.schedule import MovingAverage, set_rate
-from training.stopping import StopRequest
-from training.trainer import BEST, LAST, LOG_EVERY, SMOOTHING, anywhere, step_seed
+from training.trainer import BEST, LAST, LOG_EVERY, SMOOTHING, step_seed
 
 log = logging.getLogger("training.generation")
 
@@ -159,26 +157,21 @@ class GeneratorTrainer:
         model, optimizer = fabric.setup(objective, optimizer)
         average.tensors = {name: tensor.to(fabric.device) for name, tensor in average.tensors.items()}
         begun, first = time.monotonic(), self.progress.step
-        quiet = not sys.stderr.isatty() or fabric.global_rank > 0
-        with StopRequest() as stop:
-            for step in trange(first, run.steps, initial=first, total=run.steps, disable=quiet, unit="step"):
-                self._step(fabric, model, optimizer)
-                average.update(generator.trained_state(), step)
-                self.progress.step += 1
-                validate = self.progress.step % run.every == 0 or self.progress.step == run.steps
-                if journal is not None and (validate or self.progress.step % LOG_EVERY == 0):
-                    figures = self._checkpoint(generator, average) if validate else {}
-                    self._write(journal, figures, (time.monotonic() - begun) / (self.progress.step - first))
-                stopped = anywhere(fabric, stop.made)
-                if journal is not None and (validate or stopped):  # last: it says that the others are there
-                    weights = dict(generator.trained_state())
-                    save_state(self.folder, weights, average.tensors, optimizer, self.progress, self.config)
-                if stopped:
-                    log.info("stopped at step %d; the same command goes on from there", self.progress.step)
-                    raise KeyboardInterrupt
-                if validate and run.patience and fabric.broadcast(self.progress.stale) >= run.patience:
-                    log.info("no better %s in %d validations: stopped", run.score, run.patience)
-                    break
+
+        def step(number: int) -> None:
+            self._step(fabric, model, optimizer)
+            average.update(generator.trained_state(), number)
+
+        def record(validate: bool) -> None:
+            figures = self._checkpoint(generator, average) if validate else {}
+            assert journal is not None
+            self._write(journal, figures, (time.monotonic() - begun) / (self.progress.step - first))
+
+        def save() -> None:
+            weights = dict(generator.trained_state())
+            save_state(self.folder, weights, average.tensors, optimizer, self.progress, self.config)
+
+        run_steps(fabric, run, self.progress, Actions(step, record, save), LOG_EVERY)
         average.copy_to(generator)
         fabric.barrier()
         last: dict[str, float] = read_meta(self.folder / LAST)["validation"]

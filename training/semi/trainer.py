@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import sys
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from training.checkpoint import save_model, save_tensors
 from training.data.batches import BatchStream, PairBatch
 from training.journal import Journal
+from training.loop import Actions, run_steps
 from training.run_state import STATE, Progress
 from training.schedule import MovingAverage, set_rate
 from training.semi.config import SemiConfig
@@ -29,8 +28,7 @@ from training.semi.curves import draw_joint_curves
 from training.semi.players import Chance, Figures, Players
 from training.semi.probe import Probe
 from training.semi.state import JointState, Tensors, load_joint
-from training.stopping import StopRequest
-from training.trainer import BEST, LAST, Refit, Validate, anywhere, brief, step_seed
+from training.trainer import BEST, LAST, Refit, Validate, brief, step_seed
 
 log = logging.getLogger("training.semi")
 
@@ -82,33 +80,25 @@ class JointTrainer:
                 journal.add({"step": 0, **figures})
             log.info("before joint training: %s", brief(figures))
         since = self.progress.step
-        with closing(self._batches(fabric)) as batches, StopRequest() as stop:
-            for step in self._steps(fabric):
-                self._step(step, players, average, batches)
-                self.progress.step += 1
-                validate = self.progress.step % run.every == 0 or self.progress.step == run.steps
-                if journal is not None and (validate or self.progress.step % LOG_EVERY == 0):
-                    times = players.clock.take(self.progress.step - since)
-                    since = self.progress.step
-                    figures = self._checkpoint(players, average) if validate else {}
-                    players.clock.take(1)  # validation is not part of a step
-                    self._write(journal, figures, times)
-                stopped = anywhere(fabric, stop.made)
-                if journal is not None and (validate or stopped):
-                    self._state(players, average).save(self.folder)  # last: it says that the others are there
-                if stopped:
-                    log.info("stopped at step %d; the same command goes on from there", self.progress.step)
-                    raise KeyboardInterrupt
-                if validate and run.patience and fabric.broadcast(self.progress.stale) >= run.patience:
-                    log.info("no better %s in %d validations: stopped", run.score, run.patience)
-                    break
+
+        def record(validate: bool) -> None:
+            nonlocal since, figures
+            times = players.clock.take(self.progress.step - since)
+            since = self.progress.step
+            figures = self._checkpoint(players, average) if validate else {}
+            players.clock.take(1)  # validation is not part of a step
+            assert journal is not None
+            self._write(journal, figures, times)
+
+        with closing(self._batches(fabric)) as batches:
+            actions = Actions(
+                lambda step: self._step(step, players, average, batches),
+                record,
+                lambda: self._state(players, average).save(self.folder),
+            )
+            run_steps(fabric, run, self.progress, actions, LOG_EVERY)
         fabric.barrier()
         return figures
-
-    def _steps(self, fabric: Any) -> Iterator[int]:
-        quiet = not sys.stderr.isatty() or fabric.global_rank > 0
-        first, last = self.progress.step, self.config.run.steps
-        yield from tqdm(range(first, last), initial=first, total=last, disable=quiet, unit="step")
 
     def _batches(self, fabric: Any) -> Generator[PairBatch, None, None]:
         """This device's labelled batches of the retrieval steps still to do; every device but the first has a seed of its own."""
