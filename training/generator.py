@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from fgsbir_edge.console import put_json, run
+from fgsbir_edge.console import run
 from fgsbir_edge.errors import FgsbirError
 from fgsbir_edge.photo import Fit
 from fgsbir_edge.preprocess import InputSpec, Style
@@ -35,6 +35,7 @@ from training.generation.sequences import SequenceOptions, SequenceSet
 from training.generation.sights import Sights
 from training.generation.trainer import AdamConfig, GeneratorTrainer, Objective, PretrainRun
 from training.generation.validation import SequenceValidator
+from training.loop import put_once
 from training.memory import keep_freed_memory
 from training.models.registry import backbone_info
 from training.models.weights import load_weights
@@ -245,8 +246,7 @@ def main() -> int:
             raise FgsbirError(f"{arguments.start}: there is no such generator; train one with python -m training.generator")
         weights = None if arguments.start else find_weights(arguments.weights, config.generator.backbone)
         figures = train(config, Places(arguments.data, arguments.out, arguments.cache), weights, arguments.start)
-        if not (torch.distributed.is_initialized() and torch.distributed.get_rank()):
-            put_json(figures)
+        put_once(figures)
         return 0
 
     return run(begin)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from tqdm import tqdm
 
+from fgsbir_edge.console import put_json
 from training.run_state import Progress
 from training.stopping import StopRequest
 
@@ -80,3 +81,9 @@ def anywhere(fabric: Any, made: bool) -> bool:
     if fabric.world_size == 1:
         return made
     return bool(fabric.all_reduce(torch.tensor(int(made), device=fabric.device), reduce_op="max"))
+
+
+def put_once(figures: Mapping[str, Any]) -> None:
+    """Print a run's figures as JSON, from the first process alone."""
+    if not (torch.distributed.is_initialized() and torch.distributed.get_rank()):
+        put_json(dict(figures))

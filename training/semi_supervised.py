@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from fgsbir_edge.console import put_json, run
+from fgsbir_edge.console import run
 from fgsbir_edge.preprocess import InputSpec
 from training.checkpoint import load_model, read_meta
 from training.config import ConfigError, from_table, read_config, to_table
@@ -30,6 +30,7 @@ from training.data.recipes import ValidationSet
 from training.generation.checkpoint import load_generator, save_generator
 from training.generation.dataset import sequence_set
 from training.generation.sequences import SequenceOptions, SequenceSet
+from training.loop import put_once
 from training.losses import build_loss
 from training.memory import keep_freed_memory
 from training.network import PairNetwork
@@ -195,8 +196,7 @@ def main() -> int:
         config = read_config(arguments.config, SemiConfig, arguments.set)
         checkpoints = Start(arguments.retrieval, arguments.generator)
         figures = train(config, arguments.data, arguments.out, checkpoints, arguments.cache)
-        if not (torch.distributed.is_initialized() and torch.distributed.get_rank()):
-            put_json(figures)
+        put_once(figures)
         return 0
 
     return run(start)

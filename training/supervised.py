@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from fgsbir_edge.console import put_json, run
+from fgsbir_edge.console import run
 from fgsbir_edge.photo import Fit
 from fgsbir_edge.preprocess import Ink, InputSpec, Style
 from training.config import ConfigError, read_config, to_table
@@ -25,6 +25,7 @@ from training.data.augment import Augmentation
 from training.data.batches import BatchStream
 from training.data.recipes import RECIPES, ValidationSet, validation_sets
 from training.data.sources import Source, SourceConfig, open_sources
+from training.loop import put_once
 from training.losses import LossConfig, build_loss
 from training.memory import keep_freed_memory
 from training.models.config import EncoderConfig
@@ -213,8 +214,7 @@ def main() -> int:
         config = read_config(arguments.config, SupervisedConfig, arguments.set)
         weights = find_weights(arguments.weights, config.encoder.backbone)
         figures = train(config, arguments.data, arguments.out, weights, arguments.cache)
-        if not (torch.distributed.is_initialized() and torch.distributed.get_rank()):
-            put_json(figures)
+        put_once(figures)
         return 0
 
     return run(start)
