@@ -144,7 +144,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     for name, reason in drawings.skipped.items():
         say(f"skipped {name}: {reason}")
     bootstrap = Bootstrap(seed=arguments.seed)
-    sampling = {name: getattr(arguments, name) for name in ("samples", "temperature", "greedy", "seed")}
+    sampling = {name: getattr(arguments, name) for name in ("samples", "temperature", "pen_temperature", "greedy", "seed")}
     result: dict[str, Any] = {
         "generator": (arguments.generator or arguments.drawn).resolve().name,
         "data": arguments.data.resolve().name,

@@ -177,6 +177,7 @@ def add_drawing_options(options: argparse.ArgumentParser) -> None:
     add = options.add_argument
     add("--samples", type=_count, default=1, help="drawings of each photo (1)")
     add("--temperature", type=float, default=ArtistOptions.temperature, help="of chance; 1: as learned (%(default)s)")
+    add("--pen-temperature", type=float, default=ArtistOptions.pen_temperature, help="of lifting and ending (%(default)s)")
     add("--greedy", action="store_true", help="the likeliest line at every step, no chance")
     add("--seed", type=int, default=0)
     add("--batch", type=_count, default=ArtistOptions.batch, help="photos encoded at a time (%(default)s)")
@@ -195,7 +196,7 @@ def _count(text: str) -> int:
 
 def artist_options(arguments: argparse.Namespace, *, attention: bool = False) -> ArtistOptions:
     """What `add_drawing_options` read. Raises FgsbirError for numbers that do not fit."""
-    own = ("samples", "temperature", "greedy", "seed", "batch", "threads")
+    own = ("samples", "temperature", "pen_temperature", "greedy", "seed", "batch", "threads")
     try:
         values = {name: getattr(arguments, name) for name in own}
         return ArtistOptions(**values, attention=attention, progress="drawing")

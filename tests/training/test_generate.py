@@ -265,7 +265,7 @@ def test_unreadable_generators(tmp_path: Path) -> None:
 
 
 def test_options_that_cannot_be() -> None:
-    for wrong in ({"samples": 0}, {"temperature": 0.0}, {"seed": -1}, {"greedy": True, "samples": 2}):
+    for wrong in ({"samples": 0}, {"temperature": 0.0}, {"pen_temperature": 0.0}, {"seed": -1}, {"greedy": True, "samples": 2}):
         with pytest.raises(ValueError, match=r"samples|greedy"):
             ArtistOptions(**wrong)  # type: ignore[arg-type]
 
@@ -326,7 +326,7 @@ def test_all_figures_of_a_generator(
     code, found, said = measure(*extra, "--output", out)
     assert code == 0, said
     assert json.loads(out.read_text()) == found
-    assert found["drawing"] == {"samples": 2, "temperature": 1.0, "greedy": False, "seed": 0}
+    assert found["drawing"] == {"samples": 2, "temperature": 1.0, "pen_temperature": 1.0, "greedy": False, "seed": 0}
     (figures,) = found["sets"].values()
     assert figures["photos"] == 12  # distractors are not drawn
     assert figures["drawings"]["sketches"] == figures["recognition"]["drawn"]["sketches"] == 24

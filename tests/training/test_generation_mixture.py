@@ -59,6 +59,14 @@ def test_extreme_outputs_stay_finite() -> None:
     assert torch.isfinite(raw.grad).all()
 
 
+def test_pens_may_have_a_temperature_of_their_own() -> None:
+    raw = torch.zeros(1, 6 * M + 3).repeat(20000, 1)
+    raw[:, 1] = 1.0
+    for given, expected in (((0.1, None), 0.1), ((0.1, 1.0), 1.0)):
+        pens = Mixture.of(raw).sample(given[0], torch.Generator().manual_seed(0), given[1])[:, 2:].mean(0)
+        torch.testing.assert_close(pens, (raw[0, :3] / expected).softmax(0), atol=0.02, rtol=0)
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.25])
 def test_samples_follow_the_distribution(temperature: float) -> None:
     """Pen shares, mean and covariance of many draws are the mixture's, with the temperature in weights and variances."""

@@ -97,8 +97,8 @@ def by_hand(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> tuple[list
     met: list[torch.Tensor] = []
     sample = Mixture.sample
 
-    def noted(self: Mixture, temperature: float, rng: torch.Generator | None) -> torch.Tensor:
-        rows = sample(self, temperature, rng)
+    def noted(self: Mixture, *given: object) -> torch.Tensor:
+        rows = sample(self, *given)
         met.append(self.log_prob(rows[:, :2]) if generator.config.positions and not met else self.log_likelihood(rows))
         return rows
 

@@ -46,6 +46,7 @@ class ArtistOptions:
     Args:
         samples: drawings of each photo; one where `greedy`, since all would be equal.
         temperature: of sampling (METHODS B.3); 1 is the distribution that was learned, below it drawings vary less.
+        pen_temperature: of the pen states alone (sampling.DrawOptions); low ones keep a drawing from ending.
         greedy: the likeliest row at every step instead of chance.
         seed: of all chance.
         batch: photos encoded at a time.
@@ -65,10 +66,15 @@ class ArtistOptions:
     threads: int = 1
     attention: bool = False
     progress: str = ""
+    pen_temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        if min(self.samples, self.batch, self.threads) < 1 or self.seed < 0 or not self.temperature > 0:
-            raise ValueError("samples, batch and threads must be 1 or more, seed not negative, temperature above 0")
+        if (
+            min(self.samples, self.batch, self.threads) < 1
+            or self.seed < 0
+            or not min(self.temperature, self.pen_temperature) > 0
+        ):
+            raise ValueError("samples, batch and threads must be 1 or more, seed not negative, temperatures above 0")
         if self.greedy and self.samples > 1:
             raise ValueError("greedy drawings of a photo are all the same: ask for one sample, or give a temperature")
 
@@ -143,7 +149,7 @@ def _drawn(artist: Artist, photos: dict[str, Pixels], options: ArtistOptions) ->
     device = next(artist.generator.parameters()).device
     pixels = torch.from_numpy(photo_batch(list(photos.values()), artist.input)).to(device)
     encoded = artist.generator.encode(pixels)
-    how = DrawOptions(temperature=options.temperature, greedy=options.greedy, attention=options.attention)
+    how = DrawOptions(options.temperature, options.greedy, attention=options.attention, pen_temperature=options.pen_temperature)
     if options.greedy:
         return [(sketch,) for sketch in _sketches(draw(artist.generator, encoded, how), artist.scale)]
     drawings = []

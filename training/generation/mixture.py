@@ -69,18 +69,20 @@ class Mixture:
         return self.log_prob(rows[..., :2]) + self.pen_log_prob(rows[..., 2:])
 
     @torch.no_grad()
-    def sample(self, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+    def sample(
+        self, temperature: float = 1.0, generator: torch.Generator | None = None, pen_temperature: float | None = None
+    ) -> Tensor:
         """Rows [...,5]: a component, a point of it, a pen state.
 
         `temperature` divides the logarithms of weights and pen states and multiplies the variances; 1 draws from the distribution
-        itself. Numbers come from `generator` (None: PyTorch's own), on that generator's device.
+        itself. `pen_temperature` (None: the same) is that of pen states. Numbers come from `generator` (None: PyTorch's own), on that generator's device.
         """
         device = torch.device("cpu") if generator is None else generator.device
         shape = self.log_pen.shape[:-1]
         chance = torch.rand((*shape, 2), generator=generator, device=device).to(self.mean.device)
         normal = torch.randn((*shape, 2), generator=generator, device=device).to(self.mean.device)
         component = _choose(self.log_weights, chance[..., 0], temperature)
-        pen = _choose(self.log_pen, chance[..., 1], temperature)
+        pen = _choose(self.log_pen, chance[..., 1], pen_temperature or temperature)
         mean, deviation = _of(self.mean, component), _of(self.log_deviation, component).exp() * math.sqrt(temperature)
         rho = self.correlation.gather(-1, component[..., None])[..., 0]
         x = normal[..., 0]

@@ -20,6 +20,8 @@ class DrawOptions:
 
     temperature  of components, pen states and variances (Mixture.sample). 1 is what the policy gradient needs: log_likelihood is
                  that of the sampler then, and only then
+    pen_temperature  of the pen states alone, None: the same, as in METHODS B.3. Where the pen rises or stops once in many rows, a low
+                 temperature keeps it from ever doing so: 1 with a low `temperature` gives steady lines that still end
     greedy       without chance: mean latent vector, the heaviest component's mean, the likeliest pen state, as the released code
                  evaluates
     max_length   rows at most; 0: the generator's own
@@ -32,10 +34,11 @@ class DrawOptions:
     max_length: int = 0
     attention: bool = False
     states: bool = False
+    pen_temperature: float | None = None
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0 or self.max_length < 0:
-            raise ValueError("temperature must be positive, max_length not negative")
+        if min(self.temperature, self.pen_temperature or 1.0) <= 0 or self.max_length < 0:
+            raise ValueError("temperature and pen_temperature must be positive, max_length not negative")
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def draw(
     for step in range(length):
         state, weights = generator.step(encoded, state, last)
         mixture = Mixture.of(generator.output(state.h), config.least_deviation)
-        last = mixture.mode() if options.greedy else mixture.sample(options.temperature, rng)
+        last = mixture.mode() if options.greedy else mixture.sample(options.temperature, rng, options.pen_temperature)
         if step < first:
             last[:, 2:] = last.new_tensor(MOVE)
         now = going[open_]
