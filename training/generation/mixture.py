@@ -75,7 +75,8 @@ class Mixture:
         """Rows [...,5]: a component, a point of it, a pen state.
 
         `temperature` divides the logarithms of weights and pen states and multiplies the variances; 1 draws from the distribution
-        itself. `pen_temperature` (None: the same) is that of pen states. Numbers come from `generator` (None: PyTorch's own), on that generator's device.
+        itself. `pen_temperature` (None: the same) is that of pen states. Numbers come from `generator` (None: PyTorch's own), on
+        that generator's device.
         """
         device = torch.device("cpu") if generator is None else generator.device
         shape = self.log_pen.shape[:-1]

@@ -20,8 +20,8 @@ class DrawOptions:
 
     temperature  of components, pen states and variances (Mixture.sample). 1 is what the policy gradient needs: log_likelihood is
                  that of the sampler then, and only then
-    pen_temperature  of the pen states alone, None: the same, as in METHODS B.3. Where the pen rises or stops once in many rows, a low
-                 temperature keeps it from ever doing so: 1 with a low `temperature` gives steady lines that still end
+    pen_temperature  of the pen states alone, None: the same, as in METHODS B.3. Where the pen rises or stops once in many rows,
+                 a low temperature keeps it from ever doing so: 1 with a low `temperature` gives steady lines that still end
     greedy       without chance: mean latent vector, the heaviest component's mean, the likeliest pen state, as the released code
                  evaluates
     max_length   rows at most; 0: the generator's own
