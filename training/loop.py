@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from tqdm import tqdm
@@ -36,6 +36,29 @@ class Run(Protocol):
 
     @property
     def score(self) -> str: ...
+
+
+class Place(Protocol):
+    """Where: fields of a pipeline's run configuration, as Fabric names them."""
+
+    @property
+    def accelerator(self) -> str: ...
+
+    @property
+    def devices(self) -> int: ...
+
+    @property
+    def precision(self) -> Literal["32-true", "bf16-mixed"]: ...
+
+
+def launched(place: Place) -> Any:
+    """A Fabric on these devices, its processes started: one, or by DDP one for each device."""
+    from lightning_fabric import Fabric
+
+    strategy = "auto" if place.devices == 1 else "ddp"
+    fabric = Fabric(accelerator=place.accelerator, strategy=strategy, devices=place.devices, precision=place.precision)
+    fabric.launch()
+    return fabric
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from training.data.recipes import ValidationSet
 from training.generation.checkpoint import load_generator, save_generator
 from training.generation.dataset import sequence_set
 from training.generation.sequences import SequenceOptions, SequenceSet
-from training.loop import put_once
+from training.loop import launched, put_once
 from training.losses import build_loss
 from training.memory import keep_freed_memory
 from training.network import PairNetwork
@@ -139,8 +139,6 @@ def train(config: SemiConfig, data: Path, out: Path, start: Start, cache: Path |
 
     Raises ConfigError, ResumeError and what reading checkpoints and datasets raises.
     """
-    from lightning_fabric import Fabric
-
     run_config = config.run
     for path in vars(start).values():
         if not path.is_file():
@@ -157,11 +155,7 @@ def train(config: SemiConfig, data: Path, out: Path, start: Start, cache: Path |
     validator = Validator(sets, spec)
     if run_config.score not in validator.names:
         raise ConfigError(f"run.score is {run_config.score!r}; there are {', '.join(validator.names)}")
-    strategy = "auto" if run_config.devices == 1 else "ddp"
-    fabric = Fabric(
-        accelerator=run_config.accelerator, strategy=strategy, devices=run_config.devices, precision=run_config.precision
-    )
-    fabric.launch()
+    fabric = launched(run_config)
     table = {**to_table(config), "start": start.digests()}
     log.info("%s", pool.told())
     trainer = JointTrainer(

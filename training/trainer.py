@@ -22,7 +22,7 @@ from torch import Tensor
 from training.checkpoint import read_meta, save_model
 from training.data.batches import BatchStream, PairBatch
 from training.journal import Journal
-from training.loop import Actions, run_steps
+from training.loop import Actions, launched, run_steps
 from training.models.encoder import EmbeddingHead, Encoder
 from training.network import PairNetwork
 from training.run_state import STATE, Progress, load_state, save_state
@@ -86,12 +86,8 @@ class Trainer:
 
         Raises ResumeError, and KeyboardInterrupt when asked to stop, after the step was finished and the state saved.
         """
-        from lightning_fabric import Fabric
-
-        strategy = "auto" if self.run.devices == 1 else "ddp"
         run = self.run
-        fabric = Fabric(accelerator=run.accelerator, strategy=strategy, devices=run.devices, precision=run.precision)
-        fabric.launch()
+        fabric = launched(run)
         optimizer = build_optimizer(network, self.optimiser)
         average = MovingAverage(network.model_state(), self.optimiser.average)
         self._resume(network, average, optimizer)

@@ -22,7 +22,7 @@ from training.generation.losses import VaeLossConfig, vae_loss
 from training.generation.network import Generator
 from training.generation.sights import Sights, encode
 from training.journal import Journal
-from training.loop import Actions, run_steps
+from training.loop import Actions, launched, run_steps
 from training.run_state import STATE, Progress, load_state, save_state
 from training.schedule import MovingAverage, set_rate
 from training.trainer import BEST, LAST, LOG_EVERY, SMOOTHING, step_seed
@@ -144,12 +144,8 @@ class GeneratorTrainer:
 
         Raises ResumeError, and KeyboardInterrupt when asked to stop, after the step was finished and the state saved.
         """
-        from lightning_fabric import Fabric
-
         run, generator = self.run, objective.generator
-        strategy = "auto" if run.devices == 1 else "ddp"
-        fabric = Fabric(accelerator=run.accelerator, strategy=strategy, devices=run.devices, precision=run.precision)
-        fabric.launch()
+        fabric = launched(run)
         optimizer = build_optimizer(generator, self.optimiser)
         average = MovingAverage(generator.trained_state(), self.optimiser.average)
         self._resume(generator, average, optimizer)
