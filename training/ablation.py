@@ -10,6 +10,7 @@ For every label fraction and seed the command trains a supervised network and ge
 labelled photos alone, and from these every arm (training/semi/arms.py). What is finished is not run again, what was stopped goes
 on. O/ablation.md, .json and .png hold the figures of each run's last validation: which arm is better is not to be read from steps
 that were chosen by the same figures. Only the generator is that of the best validation loss, the same for all arms.
+--classifier and --finder measure what each arm's generator draws of the validation photos.
 """
 
 from __future__ import annotations
@@ -31,10 +32,13 @@ from training.journal import read_log
 from training.semi.arms import ARMS, TABLE, as_many_updates
 from training.semi.config import SemiConfig
 from training.semi.fractions import cut
-from training.semi.table import Key, percent, tabulate, write
+from training.semi.quality import FILE as QUALITY
+from training.semi.quality import Judges, drawing_quality, measured
+from training.semi.table import DRAWN, Key, percent, tabulate, write
+from training.semi.trainer import GENERATOR
 from training.semi_supervised import Start
 from training.semi_supervised import train as train_joint
-from training.supervised import SupervisedConfig, find_weights
+from training.supervised import SupervisedConfig, chosen_sets, find_weights
 from training.supervised import train as train_retrieval
 from training.trainer import BEST, LAST
 
@@ -56,7 +60,9 @@ class AblationFile:
 
 @dataclass(frozen=True)
 class Given:
-    """What every run is given: data, cache, pretrained weights (as the pipelines take them), generators to begin with."""
+    """What every run is given: data, cache, pretrained weights (as the pipelines take them), generators to begin with, and what
+    judges the drawings of each arm.
+    """
 
     data: Path
     out: Path
@@ -65,6 +71,7 @@ class Given:
     generator_weights: str | None = None
     start: Path | None = None
     start_plain: Path | None = None
+    judges: Judges = field(default_factory=Judges)
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,9 @@ def run_plan(plan: Plan, given: Given) -> None:
             log.info("%s: %s", plan.name, ARMS[arm].title)
             drawn = _generator(out, ARMS[arm].attention or not config.draws)
             train_joint(config, given.data, out / arm, Start(out / "supervised" / LAST, drawn / BEST), cache)
+        if config.draws and given.judges.any:
+            sets = chosen_sets(config.data, given.data)
+            drawing_quality(out / arm / GENERATOR, sets, given.judges, out / arm / QUALITY, config.run.threads)
 
 
 def _train_generator(plan: Plan, given: Given, attention: bool) -> None:
@@ -176,13 +186,15 @@ def _finished(folder: Path, steps: int) -> bool:
 
 
 def collect(made: Sequence[Plan], arms: Sequence[str], out: Path) -> dict[Key, dict[str, float]]:
-    """The last rows of the logs of all finished runs."""
+    """The last rows of the logs of all finished runs, with the figures of their drawings where these were measured."""
     found: dict[Key, dict[str, float]] = {}
     for plan in made:
         for arm in arms:
             steps = plan.joint[arm].run.steps if ARMS[arm].joint else plan.retrieval.run.steps
             if _finished(out / plan.name / arm, steps):
-                found[arm, plan.fraction, plan.seed] = read_log(out / plan.name / arm)[-1]
+                row = dict(read_log(out / plan.name / arm)[-1])
+                row |= {DRAWN + name: value for name, value in measured(out / plan.name / arm / QUALITY).items()}
+                found[arm, plan.fraction, plan.seed] = row
     return found
 
 
@@ -223,6 +235,10 @@ def main() -> int:
     options.add_argument("--generator-weights", help="of the generator's backbone, as for training.generator")
     options.add_argument("--start", type=Path, help="a generator to begin with, e.g. one trained on QuickDraw")
     options.add_argument("--start-plain", type=Path, help="the same without 2D attention")
+    options.add_argument("--classifier", type=Path, help="to measure drawings: checkpoint of training.sketch_classifier")
+    options.add_argument(
+        "--finder", type=Path, help="to measure drawings: a retrieval bundle or checkpoint, the same for all arms"
+    )
     options.add_argument(
         "--set", action="append", default=[], metavar="KIND.KEY=VALUE", help="e.g. joint.run.steps=500; repeatable"
     )
@@ -239,6 +255,7 @@ def main() -> int:
             arguments.generator_weights,
             arguments.start,
             arguments.start_plain,
+            Judges(arguments.classifier, arguments.finder),
         )
         put_json(ablate(given, made, arms, arguments.score, collect_only=arguments.collect))
         return 0

@@ -33,7 +33,7 @@ from training.evaluate_output import ensure_parent
 from training.evaluate_retrieval import Bootstrap
 from training.generate import add_drawing_options, artist_options
 from training.generation.classifier import TrainedClassifier, load_classifier
-from training.generation.drawing import draw_photos, open_artist
+from training.generation.drawing import Artist, ArtistOptions, draw_photos, open_artist
 from training.generation.photos import splits_of
 from training.generation.quality import DrawnSet, Finder, class_quality, drawing_figures, search_quality
 
@@ -65,10 +65,8 @@ def read_drawings(root: Path) -> Drawings:
     return Drawings(dict(sketches), {}, {})
 
 
-def drawings_of(arguments: argparse.Namespace, folder: PairsFolder, names: list[str]) -> Drawings:
-    """The generator's drawings of photos of a folder. Raises what opening the generator raises."""
-    options = artist_options(arguments)
-    artist = open_artist(arguments.generator, arguments.device, arguments.threads)
+def drawings_of(artist: Artist, folder: PairsFolder, names: list[str], options: ArtistOptions) -> Drawings:
+    """The generator's drawings of photos of a folder; those that cannot be read are `skipped`, with the reason."""
     sketches: dict[str, list[Sketch]] = {}
     ended: dict[str, list[bool]] = {}
     skipped: dict[str, str] = {}
@@ -140,7 +138,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.drawn is not None:
         drawings = read_drawings(arguments.drawn)
     else:
-        drawings = drawings_of(arguments, folder, photos_of(sets, arguments.limit))
+        artist = open_artist(arguments.generator, arguments.device, arguments.threads)
+        drawings = drawings_of(artist, folder, photos_of(sets, arguments.limit), artist_options(arguments))
     for name, reason in drawings.skipped.items():
         say(f"skipped {name}: {reason}")
     bootstrap = Bootstrap(seed=arguments.seed)

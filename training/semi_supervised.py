@@ -111,6 +111,7 @@ def build_players(config: SemiConfig, start: Start, pool: Pool, fabric: Any, cac
             PixelStore(photos, InputSpec.from_manifest(drawn["input"]), cache),
             float(drawn["scale"]),
             config.generator.temperature,
+            config.generator.pen_temperature,
         ),
         seen=DrawnStore(photos, spec, cache),
         pairs=PixelStore(photos, pair_spec(spec, config.discriminator.size), cache),

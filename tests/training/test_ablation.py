@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.training.generator_toys import write_classifier
 from tests.training.recipe import RECIPE
 from tests.training.semi_recipe import SEMI
 from training import ablation as module
@@ -15,10 +17,12 @@ from training.checkpoint import load_model, read_meta
 from training.config import ConfigError, read_config
 from training.data.folder import PairsFolder
 from training.generation.checkpoint import load_generator
+from training.semi import quality
 from training.semi.arms import ARMS, TABLE
 from training.semi.config import GeneratorUpdateConfig, SemiConfig
 from training.semi.discriminator import DiscriminatorConfig
 from training.semi.fractions import training_pairs
+from training.semi.quality import Judges
 from training.semi.retrieval import RetrievalConfig
 from training.semi.reward import RewardConfig
 from training.semi.table import markdown, mean_interval, plot, tabulate
@@ -65,10 +69,11 @@ def recipe(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def given(shapes: Path, tmp_path: Path) -> Given:
+def given(shapes: Path, tmp_path: Path, bundle_path: Path) -> Given:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "shapes").symlink_to(shapes)
-    return Given(tmp_path / "data", tmp_path / "out", tmp_path / "cache", "random", "random")
+    judges = Judges(write_classifier(tmp_path / "classifier.safetensors"), bundle_path)
+    return Given(tmp_path / "data", tmp_path / "out", tmp_path / "cache", "random", "random", judges=judges)
 
 
 def test_arms_differ_in_what_they_leave_out(recipe: Path) -> None:
@@ -144,13 +149,21 @@ def test_every_run_sees_the_labelled_photos_alone_and_runs_once(
     assert json.loads((given.out / "ablation.json").read_text()) == table
     assert (given.out / "ablation.png").stat().st_size > 5000
     assert "| full | " in (given.out / "ablation.md").read_text()
+    drawn = table["arms"]["full"]["fractions"]["50"]["generation"]
+    assert list(drawn) == ["rec@1", "rec@10", "ret@1", "ret@10", "fid"]
+    assert "generation" not in table["arms"]["supervised"]["fractions"]["50"]
+    assert "| full, 50 % | " in (given.out / "ablation.md").read_text()
 
     def never(*_: object) -> None:
         raise AssertionError("trained again")
 
     for name in ("train_retrieval", "train_generator", "train_joint"):
         monkeypatch.setattr(module, name, never)
-    run_plan(made[0], given)
+    with monkeypatch.context() as patch:  # nor measured again, but by other judges
+        patch.setattr(quality, "open_artist", never)
+        run_plan(made[0], given)
+        with pytest.raises(AssertionError, match="trained again"):
+            run_plan(made[0], replace(given, judges=Judges(given.judges.classifier)))
     assert ablate(given, made, arms, "mean/acc@1", collect_only=True) == table
     more = plans(recipe, arms, [0.5], [0, 1], ["joint.run.steps=4", "joint.run.every=4", "retrieval.run.steps=2"])
     assert {key[2] for key in collect(more, arms, given.out)} == {0}
@@ -174,8 +187,8 @@ def test_the_table_pairs_gains_by_seed(tmp_path: Path) -> None:
         ("supervised", 0.2, 0): {"mean/acc@1": 10.0},
         ("supervised", 0.2, 1): {"mean/acc@1": 20.0},
         ("supervised", 1.0, 0): {"mean/acc@1": 40.0},
-        ("full", 0.2, 0): {"mean/acc@1": 16.0, "held/ret@1": 5.0},
-        ("full", 0.2, 1): {"mean/acc@1": 25.0, "held/ret@1": 7.0},
+        ("full", 0.2, 0): {"mean/acc@1": 16.0, "held/ret@1": 5.0, "quality/fid": 8.0},
+        ("full", 0.2, 1): {"mean/acc@1": 25.0, "held/ret@1": 7.0, "quality/fid": 9.0},
     }
     table = tabulate(values, "mean/acc@1")
     cell = table["arms"]["full"]["fractions"]["20"]
@@ -188,6 +201,7 @@ def test_the_table_pairs_gains_by_seed(tmp_path: Path) -> None:
     assert lines[0] == "| mean/acc@1 | 20 % labelled | 100 % labelled |"
     assert lines[2] == "| supervised | 15.0 ± 63.5 | 40.0 |"
     assert lines[3] == "| full | 20.5 ± 57.2 (+5.5 ± 6.4) | – |"
+    assert lines[-3:] == ["| generated sketches | fid |", "|---|---|", "| full, 20 % | 8.5 ± 6.4 |"]
     plot(table, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 5000
 

@@ -20,17 +20,16 @@ from fgsbir_edge.formats import read_sketch
 from fgsbir_edge.preprocess import InputSpec, sketch_pixels
 from fgsbir_edge.sketch import Sketch
 from tests.training.artist import SIZE, scribbler
+from tests.training.generator_toys import write_classifier
 from training import evaluate, evaluate_generator, generate
 from training.data.folder import PairsFolder
 from training.data.recipes import OWN
 from training.data.writing import FolderWriter
 from training.generation.checkpoint import save_generator
-from training.generation.classifier import SketchClassifier, TrainedClassifier
 from training.generation.dataset import vector_sketch
 from training.generation.drawing import ArtistOptions, draw_photos, drawing_seed, open_artist
 from training.generation.pictures import animated_gif, animated_svg, attention_frames, is_dot, picture, png, sketch_input
 from training.generation.sheet import HEADING, LABEL, SheetEntry, write_drawn_sheet
-from training.models.config import EncoderConfig
 
 pytestmark = pytest.mark.torch
 
@@ -304,13 +303,7 @@ def measure(
 
 @pytest.fixture(scope="module")
 def classifier(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier of discs and boxes that never learned."""
-    spec, path = InputSpec(size=32), tmp_path_factory.mktemp("classifier") / "c.safetensors"
-    encoder = EncoderConfig(32, 8, 8, (2,), backbone="squeezenet1_1", stages=("fire3",), attention="none", head="identity")
-    torch.manual_seed(0)
-    network = SketchClassifier(encoder, ("box", "disc")).eval()
-    TrainedClassifier(network, spec, 3.0, {}, 1.0, {"acc@1": 50.0}).save(path, {})
-    return path
+    return write_classifier(tmp_path_factory.mktemp("classifier") / "c.safetensors")
 
 
 def test_all_figures_of_a_generator(

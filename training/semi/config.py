@@ -48,6 +48,7 @@ class GeneratorUpdateConfig:
     loss         L_vae; annealing goes on where pre-training ended
     temperature  of the drawings that F and D_C learn from. 1, the paper's, draws from the distribution itself; less draws what is
                  likelier, and cleaner, of a weak generator. Rewarded drawings always have 1: the likelihood is of that
+    pen_temperature  of the pen states of these drawings; a low one would hardly ever let the pen rise or stop
     """
 
     rate: float = 1e-4
@@ -55,10 +56,11 @@ class GeneratorUpdateConfig:
     pairs: int = 16
     loss: VaeLossConfig = field(default_factory=VaeLossConfig)
     temperature: float = 1.0
+    pen_temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        if min(self.rate, self.clip, self.temperature) <= 0 or self.pairs < 2:
-            raise ValueError("generator rate, clip and temperature must be positive, pairs at least 2")
+        if min(self.rate, self.clip, self.temperature, self.pen_temperature) <= 0 or self.pairs < 2:
+            raise ValueError("generator rate, clip and temperatures must be positive, pairs at least 2")
 
 
 @dataclass(frozen=True)

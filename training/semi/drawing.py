@@ -60,13 +60,14 @@ class Illustrator:
     """The generator with the photos it draws. Maps of a fixed backbone are computed once for each photo and kept.
 
     `store` holds photos as the generator sees them, `scale` is the generator's (canvas units of an offset of 1), `temperature`
-    that of drawings that are not for the policy gradient.
+    and `pen_temperature` those of drawings that are not for the policy gradient.
     """
 
     generator: Generator
     store: PixelStore
     scale: float
     temperature: float = 1.0
+    pen_temperature: float = 1.0
     maps: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
@@ -98,7 +99,7 @@ class Illustrator:
 
         `policy`: for the policy gradient, at temperature 1 and with what log_likelihood needs.
         """
-        options = DrawOptions(states=True) if policy else DrawOptions(self.temperature)
+        options = DrawOptions(states=True) if policy else DrawOptions(self.temperature, pen_temperature=self.pen_temperature)
         return draw(self.generator.eval(), photos, options, rng)
 
 

@@ -16,6 +16,7 @@ from training.semi.arms import ARMS
 
 LEVEL = 0.95  # of all intervals
 BASE = "supervised"  # what gains are over
+DRAWN = "quality/"  # before the figures of generated sketches (semi/quality.py) in a run's values
 
 Key = tuple[str, float, int]  # arm, label fraction, seed
 Values = Mapping[Key, Mapping[str, float]]  # figures of the last validation of a run
@@ -34,7 +35,8 @@ def tabulate(values: Values, score: str) -> dict[str, Any]:
     """{"score", "fractions", "seeds", "arms": {arm: {"title", "fractions": {"20": cell}}}} of the runs there are.
 
     A cell has the values by seed, their mean and interval, the gain over the supervised network of the same seeds (a paired
-    difference, which is narrower than two intervals suggest), and the share of drawings of held-out photos that find their photo.
+    difference, which is narrower than two intervals suggest), the share of drawings of held-out photos that find their photo with
+    the run's own network, and where there are any the figures that begin with DRAWN, under "generation".
     """
     arms = [arm for arm in ARMS if any(key[0] == arm for key in values)]
     fractions = sorted({key[1] for key in values})
@@ -59,6 +61,10 @@ def _cell(values: Values, arm: str, fraction: float, seeds: Sequence[int], score
     drawn = [own[seed]["held/ret@1"] for seed in seeds if "held/ret@1" in own[seed]]
     if drawn:
         cell["drawings"] = mean_interval(drawn)
+    names = [name for name in own[seeds[0]] if name.startswith(DRAWN)]
+    if names:
+        having = [row for row in own.values() if all(name in row for name in names)]
+        cell["generation"] = {name.removeprefix(DRAWN): mean_interval([row[name] for row in having]) for name in names}
     return cell
 
 
@@ -81,7 +87,24 @@ def markdown(table: Mapping[str, Any]) -> str:
         f"Mean and {100 * LEVEL:g} % interval over seeds {seeds} of each run's last validation; in brackets the gain over",
     ]
     lines += ["the supervised network of the same seeds."]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + _generation(table)) + "\n"
+
+
+def _generation(table: Mapping[str, Any]) -> list[str]:
+    """What each arm's generator is worth, a row an arm and label fraction; nothing where it was not measured."""
+    rows = [
+        (f"{arm['title']}, {name} %", cell["generation"])
+        for arm in table["arms"].values()
+        for name, cell in arm["fractions"].items()
+        if "generation" in cell
+    ]
+    if not rows:
+        return []
+    names = list(rows[0][1])
+    lines = ["", f"| generated sketches | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for title, cells in rows:
+        lines.append(f"| {title} | {' | '.join(_number(cells[name], '.1f') if name in cells else '–' for name in names)} |")
+    return lines
 
 
 def _text(cell: Mapping[str, Any] | None) -> str:
