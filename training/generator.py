@@ -67,9 +67,8 @@ class QuickDrawSource:
 
 @dataclass(frozen=True)
 class DrawingsConfig:
-    """`sources` of pairs as in training.supervised (kind "pairs" alone), `quickdraw` sources; `validation`: names of sets.
-
-    Without names, every source validates on what it leaves out.
+    """`sources` as in training.supervised (of kind "edges": the photos' edges, traced), `quickdraw` sources; `validation`: names
+    of sets. Without names, every source of pairs validates on what it leaves out.
     """
 
     sources: tuple[SourceConfig, ...] = ()
@@ -80,8 +79,6 @@ class DrawingsConfig:
         names = [*(item.name for item in self.sources), *(item.name for item in self.quickdraw)]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"sources {names}: expected at least one, each with a name of its own")
-        if edges := [item.name for item in self.sources if item.kind != "pairs"]:
-            raise ValueError(f'source {edges[0]}: a generator learns from people\'s sketches; give kind "pairs"')
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,8 @@ class Components:
 def chosen_sets(config: DataConfig, data: Path) -> list[ValidationSet]:
     """The validation sets named, or those of every source that leaves any out. Raises ConfigError."""
     split = [source.folder for source in config.sources if source.kind == "pairs" and source.split != "all"]
-    sets = {item.name: item for item in validation_sets(data, tuple(dict.fromkeys([*split, *RECIPES])))}
+    every = [source.folder for source in config.sources]
+    sets = {item.name: item for item in validation_sets(data, tuple(dict.fromkeys([*every, *RECIPES])))}
     own = {item.name for item in validation_sets(data, tuple(dict.fromkeys(split)))}
     if missing := sorted(set(config.validation) - set(sets)):
         raise ConfigError(f"data.validation names {missing[0]!r}; under {data} there are {', '.join(sets) or 'none'}")

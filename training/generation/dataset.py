@@ -1,7 +1,8 @@
-"""Sequences with their photos: of a dataset folder, vector or raster, and of QuickDraw drawings, whose photos are themselves.
+"""Sequences with their photos: of a dataset folder, vector or raster, of photos' edges, and of QuickDraw drawings, whose photos
+are themselves.
 
-Raster sketches are traced (training/data/trace.py). With a cache folder the traces are kept beside the cached pixels, under a key
-of the same kind: the settings and the bytes of the source file (training/data/cache.py).
+Raster sketches are traced (training/data/trace.py), and edges (edge_strokes.py). With a cache folder the traces are kept beside
+the cached pixels, under a key of the same kind: the settings and the bytes of the source file (training/data/cache.py).
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ from pathlib import Path
 import numpy as np
 
 from fgsbir_edge.arrays import Float32
-from fgsbir_edge.errors import PairsFormatError
+from fgsbir_edge.errors import EmptySketchError, PairsFormatError
 from fgsbir_edge.formats._files import located
 from fgsbir_edge.formats.qmul import from_pen_rows, to_pen_rows
+from fgsbir_edge.photo import Fit
 from fgsbir_edge.preprocess import InputSpec, sketch_pixels
 from fgsbir_edge.sketch import Sketch
 from training.data.cache import PixelCache, Pixels
+from training.data.edges import edge_name
 from training.data.folder import IMAGE_SUFFIXES, Pair, PairsFolder
 from training.data.quickdraw import QuickDrawSet
 from training.data.trace import TraceOptions, trace_drawing
+from training.generation.edge_strokes import edge_strokes, longest_strokes
 from training.generation.sequences import SequenceOptions, SequenceSet, padded, pooled_scale, prepared, rows_of
 
 log = logging.getLogger("training.generation")
@@ -39,6 +43,9 @@ def sequence_set(
 ) -> SequenceSet:
     """The sequences of `pairs`, in their order; sketches of too many points are left out and named.
 
+    Of edge drawings (pairs named by training.data.edges.edge_key) the longest strokes are taken, and photos without edges are
+    left out.
+
     Args:
         folder: where the pairs' sketches are; raster ones are traced.
         pairs: those of training, or with `scale` any others.
@@ -52,13 +59,21 @@ def sequence_set(
         What the folder's readers raise.
     """
     options = options or SequenceOptions()
-    sketches = []
+    sketches, found = [], []
     for pair in pairs:
+        edges = edge_name(pair.sketch)
         with located(f"{folder.root}: sketch {pair.sketch!r}"):
-            sketch, traced = vector_sketch(folder, pair.sketch, cache)
+            try:
+                sketch, traced = vector_sketch(folder, pair.sketch, cache)
+            except EmptySketchError:
+                if edges is None:
+                    raise
+                continue
             epsilon = options.epsilon if options.trace_epsilon is None or not traced else options.trace_epsilon
-            sketches.append(prepared(sketch, epsilon))
-    return _set(sketches, pairs, options, scale, str(folder.root))
+            thinned = prepared(sketch, epsilon)
+            sketches.append(thinned if edges is None else prepared(longest_strokes(thinned, options.edge_points), 0.0))
+            found.append(pair)
+    return _set(sketches, found, options, scale, str(folder.root))
 
 
 def quickdraw_set(drawings: QuickDrawSet, options: SequenceOptions | None = None, scale: float | None = None) -> SequenceSet:
@@ -84,11 +99,22 @@ def pictures(sequences: SequenceSet, numbers: Sequence[int], spec: InputSpec) ->
 def vector_sketch(
     folder: PairsFolder, name: str, cache: Path | None = None, options: TraceOptions | None = None
 ) -> tuple[Sketch, bool]:
-    """A sketch of a folder as strokes, and whether they were traced from a picture.
+    """A sketch of a folder as strokes, and whether they were traced from a picture. An edge drawing is that of the photo in
+    InputSpec's own fit.
 
     Raises what the folder's readers raise, and EmptySketchError for a picture without a line.
     """
     options = options or TraceOptions()
+    if (edges := edge_name(name)) is not None:
+        scale, photo = edges
+        path, fit = folder.photo_path(photo), InputSpec.photo_fit
+        if cache is None:
+            return edge_strokes(path, fit, scale, options), True
+        key = (TRACE_FORMAT, scale, fit, *astuple(options))
+        packed = PixelCache(cache).get(path, "edge trace", key, lambda: _packed(_edges_or_none(path, fit, scale, options)))
+        if not len(packed):
+            raise EmptySketchError(f"{path}: the photo has no edges")
+        return _unpacked(packed), True
     plain = type(folder).sketch is PairsFolder.sketch  # else the sketch may not be a file of its own
     for part in ("sketches", "sketches_extra") if cache is not None and plain else ():
         path = folder.root / part / name
@@ -104,10 +130,24 @@ def vector_sketch(
 
 
 def _traced(folder: PairsFolder, name: str, options: TraceOptions) -> Pixels:
-    """The points of a traced sketch as the bytes of float32 rows of x, y, pen: uint8 [P, 12]."""
+    """The points of a traced sketch as the bytes of float32 rows of x, y, pen."""
     item = folder.sketch(name)
     assert not isinstance(item, Sketch)
-    rows: Pixels = to_pen_rows(trace_drawing(item, options)).astype("<f4").view(np.uint8)
+    return _packed(trace_drawing(item, options))
+
+
+def _edges_or_none(path: Path, fit: Fit, scale: int, options: TraceOptions) -> Sketch | None:
+    try:
+        return edge_strokes(path, fit, scale, options)
+    except EmptySketchError:
+        return None
+
+
+def _packed(sketch: Sketch | None) -> Pixels:
+    """uint8 [P, 12]; no rows for no sketch, so that it is not looked for again."""
+    if sketch is None:
+        return np.zeros((0, 12), np.uint8)
+    rows: Pixels = to_pen_rows(sketch).astype("<f4").view(np.uint8)
     return rows
 
 

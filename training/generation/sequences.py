@@ -34,6 +34,7 @@ class SequenceOptions:
         max_length: T, the most rows that a generator draws; 100 in the paper.
         trace_epsilon: that epsilon for raster drawings, whose strokes are traced (data/trace.py); None: as `epsilon`. A
             deviation: traced lines may need more points than drawn ones.
+        edge_points: of an edge drawing (edge_strokes.py) the longest strokes are taken, as many as have together so many points.
 
     Raises:
         ValueError: a field out of range, or `max_points` that do not fit into `max_length` rows.
@@ -43,12 +44,15 @@ class SequenceOptions:
     max_points: int = 80
     max_length: int = 100
     trace_epsilon: float | None = None
+    edge_points: int = 60
 
     def __post_init__(self) -> None:
         for name in ("epsilon", "trace_epsilon"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < np.inf:
                 raise ValueError(f"sequences: {name} is {value}, expected a finite distance of at least 0 canvas units")
+        if self.edge_points < 2:
+            raise ValueError(f"sequences: edge_points is {self.edge_points}, expected 2 or more")
         if not 2 <= self.max_points <= self.max_length + 1:
             raise ValueError(
                 f"sequences: max_points is {self.max_points}, expected 2 to {self.max_length + 1}, for max_length is "
