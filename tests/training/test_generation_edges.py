@@ -45,9 +45,7 @@ def test_strokes_lie_on_the_edges(photos: PairsFolder, scale: int) -> None:
     assert np.ptp(y) == pytest.approx(SQUARE[1] - SQUARE[0], abs=4)
 
 
-def test_a_photo_without_edges_is_said_and_left_out(
-    photos: PairsFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_photo_without_edges_is_said_and_left_out(photos: PairsFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EmptySketchError, match=r"nothing\.png: the photo has no edges"):
         edge_strokes(photos.photo_path("nothing.png"), "pad", 1)
     plain = sequence_set(photos, photos.pairs)
@@ -83,9 +81,7 @@ def test_the_budget_takes_the_large_outline(tmp_path: Path) -> None:
     image[180:240, 180:240] = 0
     Image.fromarray(image).save(tmp_path / "two.png")
     photos = UnpairedFolder(tmp_path, edge_pairs({"two.png": ""}), {"two.png": ""})
-    every, few = (
-        sequence_set(photos, photos.pairs[1:2], SequenceOptions(edge_points=points), scale=1.0) for points in (60, 8)
-    )
+    every, few = (sequence_set(photos, photos.pairs[1:2], SequenceOptions(edge_points=points), scale=1.0) for points in (60, 8))
     both, one = (to_sketch(found.rows[0, : found.lengths[0]], 1.0) for found in (every, few))
     assert (both.num_strokes, one.num_strokes) == (2, 1)
     assert np.ptp(both.points, axis=0) == pytest.approx([190, 190], abs=4)
