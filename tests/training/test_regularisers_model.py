@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +227,17 @@ def test_options_as_a_table() -> None:
 def test_python_3_10_can_read_it(module: object) -> None:
     path = Path(str(module.__file__))  # type: ignore[attr-defined]
     ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 10))
+
+
+def test_the_document_names_every_option_and_its_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "regularisers.md").read_text(encoding="utf-8")
+    assert not [item.name for item in fields(RegulariserConfig) if f"`{item.name}" not in text]
+    example = "\n".join(line[4:] for line in text.splitlines()[1:8] if line.startswith("    "))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "glove.6B.300d.txt").write_text("".join(f"{name} {' '.join(['0.5'] * 300)}\n" for name in NAMES))
+    good = some()
+    scope = {"width": 5, "categories": NAMES, **{item.name: getattr(good, item.name) for item in fields(good)}}
+    exec(example, scope)
+    terms = scope["terms"]
+    assert isinstance(terms, dict)
+    assert names_of(terms) == {"domain", "category", "semantic"}
