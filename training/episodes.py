@@ -72,6 +72,12 @@ def _tasks(pairs, key, galleries, sketch_rows, photo_rows) -> list[Task]:  # typ
     return tasks
 
 
+def gives(task: Task, k: int) -> bool:
+    """Whether a task can give k support pairs and a query of another photo, whichever photo is kept back for it."""
+    sketches = np.unique(task.truth, return_counts=True)[1]
+    return len(sketches) > 1 and int(sketches.sum() - sketches.max()) >= k
+
+
 def draw(task: Task, k: int, rng: np.random.Generator, *, queries: int | None = None) -> Episode:
     """k support pairs and the sketches of all other photos (at most `queries` of them).
 

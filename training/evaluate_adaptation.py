@@ -11,7 +11,7 @@ import numpy as np
 from fgsbir_edge.adapt import AdaptOptions, adapt
 from fgsbir_edge.errors import PairsFormatError
 from fgsbir_edge.head import Head
-from training.episodes import Task, category_tasks, draw, person_tasks
+from training.episodes import Task, category_tasks, draw, gives, person_tasks
 from training.evaluate_table import Table
 from training.metrics import accuracy, bootstrap_interval, gallery_ranks
 
@@ -95,13 +95,7 @@ def protocol_tasks(table: Table, who: Who, k: int) -> list[Task]:
             if pair.category != categories[pair.photo]:
                 raise PairsFormatError(f"{where}: photo {pair.photo!r} is listed under two categories; give it one")
         tasks = category_tasks(table.pairs, categories, sketch_rows, photo_rows)
-    large = [task for task in tasks if _gives(task, k)]
+    large = [task for task in tasks if gives(task, k)]
     if not large:
         raise PairsFormatError(f"{where}: no {who} has {k} sketches to adapt to and another photo to be asked for; lower --k")
     return large
-
-
-def _gives(task: Task, k: int) -> bool:
-    """Whether k sketches are left however one photo is kept back for the queries."""
-    sketches = np.unique(task.truth, return_counts=True)[1]
-    return len(sketches) > 1 and int(sketches.sum() - sketches.max()) >= k

@@ -65,7 +65,7 @@ def adapt(
     features = support.features
     outputs = features @ weight.T + bias
     gram = features @ features.transpose(1, 2) + 1.0
-    moves = torch.ones(features.shape[1], 1)
+    moves = features.new_ones(features.shape[1], 1)
     if side == "sketch":
         moves[support.pairs :] = 0.0
     coefficients = torch.zeros_like(outputs)
