@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,15 +13,13 @@ import torch
 
 from fgsbir_edge.adapt import AdaptOptions, adapt
 from fgsbir_edge.bundle import Bundle
-from fgsbir_edge.preprocess import InputSpec
-from training import meta, meta_data, supervised
-from training.checkpoint import load_model
+from training import meta, supervised
 from training.data.folder import PairsFolder
-from training.data.pixels import PixelStore
 from training.data.sources import SourceConfig
-from training.episodes import category_tasks, draw, person_tasks
-from training.evaluation import encode_photos, encode_sketches, torch_encode
-from training.features import FeatureTable, compute
+from training.episodes import draw
+from training.episodic.config import DomainConfig, EpisodeConfig, MetaConfig, MetaRun, ValidationConfig
+from training.episodic.setup import prepare
+from training.episodic.validation import Bank, support_of
 from training.heads import runtime_head
 from training.models.config import EncoderConfig
 from training.trainer import LAST, RunConfig
@@ -32,8 +29,12 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::Deprecation
 SIZE = 96
 
 
-def rows(names: list[str]) -> dict[str, int]:
-    return {name: row for row, name in enumerate(names)}
+CONFIG = MetaConfig(
+    (DomainConfig("people", "shapes", "person"), DomainConfig("kinds", "shapes", "category")),
+    EpisodeConfig((3,), 2, 4),
+    validation=ValidationConfig((3,), 2),
+    run=MetaRun(steps=2, every=2, threads=1),
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,35 +53,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def meta_checkpoint(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
+def meta_checkpoint(checkpoint: Path) -> Path:
     """Two outer steps over people and categories of the shapes."""
-    root = tmp_path_factory.mktemp("meta")
-    folder, spec = PairsFolder.read(shapes), InputSpec(size=SIZE)
-
-    def open_domains(_data: Path, cache: Path, encoder: Any, _meta: Any) -> Any:
-        names = sorted(folder.photo_category)
-        table = compute(PixelStore(folder, spec), encoder, folder.pairs, names, versions=2, seed=0)
-        table.save(cache / "shapes.npz")
-        table = FeatureTable.load(cache / "shapes.npz")
-        indices = rows(table.sketch_keys), rows(table.photo_names)
-        people = meta_data.Domain(person_tasks(folder.pairs, names, *indices), 0.5, table.sketches, table.photos)
-        kinds = meta_data.Domain(category_tasks(folder.pairs, folder.photo_category, *indices), 0.5, table.sketches, table.photos)
-        return [people, kinds], {"people": (people, people.tasks)}
-
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(meta, "open_domains", open_domains)
-        arguments = [
-            "--data",
-            str(shapes),
-            "--checkpoint",
-            str(checkpoint),
-            "--cache",
-            str(root / "cache"),
-            "--out",
-            str(root / "meta.safetensors"),
-        ]
-        meta.train(meta.parser().parse_args([*arguments, "--k", "3", "--steps", "2", "--every", "2", "--threads", "1"]))
-    return root / "meta.safetensors"
+    out = checkpoint.parent.parent / "meta"
+    meta.train(CONFIG, checkpoint.parent.parent, out, checkpoint)
+    return out / LAST
 
 
 def test_meta_training_moves_step_size_and_margin_network(meta_checkpoint: Path) -> None:
@@ -90,40 +67,30 @@ def test_meta_training_moves_step_size_and_margin_network(meta_checkpoint: Path)
     assert head.side == "sketch"
 
 
-def test_device_adapts_as_the_training_code_does(meta_checkpoint: Path, shapes: Path) -> None:
+def test_device_adapts_as_the_training_code_does(meta_checkpoint: Path, tmp_path: Path) -> None:
     """Same episode, same checkpoint: fgsbir_edge.adapt and training.meta give the same adapted similarities, hence ranks."""
-    folder, spec = PairsFolder.read(shapes), InputSpec(size=SIZE)
-    encoder, head_module, _ = load_model(meta_checkpoint)
     head = runtime_head(meta_checkpoint)
-    names, keys = sorted(folder.photo_category), [pair.sketch for pair in folder.pairs]
-    pooled = torch_encode(encoder, pooled=True)
-    pooled_domain = meta_data.Domain(
-        person_tasks(folder.pairs, names, rows(keys), rows(names)),
-        1.0,
-        encode_sketches(folder, keys, pooled, spec)[:, None],
-        encode_photos(folder, names, pooled, spec)[:, None],
-    )
-    domain = meta.projected(pooled_domain, encoder)
-    model = meta.MetaModel(head_module.linear, meta.MetaConfig(k=3))
-    assert model.margin_net is not None
+    prepared = prepare(CONFIG, meta_checkpoint.parent.parent, meta_checkpoint, tmp_path)
+    model, people = prepared.objective.model, prepared.validation[0]
     assert head.margin_net is not None
     with torch.no_grad():
         model.rates.copy_(torch.from_numpy(np.array(head.step_sizes)))
-        for name, parameter in model.margin_net.arrays().items():
+        for name, parameter in model.margin_design.arrays().items():
             parameter.copy_(torch.from_numpy(np.array(getattr(head.margin_net, name))))
-    task = domain.tasks[0]
+        bank = Bank.of(prepared.objective, prepared.source, people.dataset, [people])
+    task = people.tasks[0]
     episode = draw(task, 3, np.random.default_rng(0))
+    photos, sketches = bank.photos[torch.from_numpy(task.gallery)], bank.sketches[torch.from_numpy(task.sketches)]
     with torch.no_grad():
-        support = meta.support_of(model, domain, [episode], 0, np.random.default_rng(0))
+        support = support_of(model, bank, episode, np.random.default_rng(0))
         learned = model.adapt(support, second_order=False)
-        scores, _ = meta.episode_scores(model, domain, episode, support, learned, (episode.query, 0))
-        sketches = model.features(domain.sketches[task.sketches, 0]).numpy()
-        photos = model.features(domain.photos[task.gallery, 0]).numpy()
-    result = adapt(head, sketches[episode.support], photos[task.truth[episode.support]], options=AdaptOptions(guard=False))
+        scores = model.scores(sketches[torch.from_numpy(episode.query)], photos, support, learned).numpy()
+    drawn, shown = sketches.numpy(), photos.numpy()
+    result = adapt(head, drawn[episode.support], shown[task.truth[episode.support]], options=AdaptOptions(guard=False))
     assert result.status == "adapted"
-    device = result.adapter.embed(head, sketches[episode.query], "sketch") @ result.adapter.embed(head, photos, "photo").T
-    np.testing.assert_allclose(device, scores.numpy(), atol=2e-5)
-    base = head.embed(sketches[episode.query]) @ head.embed(photos).T
+    device = result.adapter.embed(head, drawn[episode.query], "sketch") @ result.adapter.embed(head, shown, "photo").T
+    np.testing.assert_allclose(device, scores, atol=2e-5)
+    base = head.embed(drawn[episode.query]) @ head.embed(shown).T
     assert np.abs(device - base).max() > 1e-3  # something was learned, so the comparison means something
 
 

@@ -59,15 +59,14 @@ class Joint:
     category: Tensor
 
 
-@dataclass(frozen=True, eq=False)
 class EpisodeBatch:
-    """Episodes of one domain; `sketches` and `photos` are inputs of the trunk [n,*], each image once."""
+    """Episodes of one domain; `sketches` and `photos` are inputs of the trunk [n,*], each image once.
 
-    domain: Domain
-    sketches: Tensor
-    photos: Tensor
-    episodes: tuple[Places, ...]
-    joint: Joint
+    No dataclass: Fabric would look into it to convert what it holds, and refuse to change a frozen one.
+    """
+
+    def __init__(self, domain: Domain, sketches: Tensor, photos: Tensor, episodes: tuple[Places, ...], joint: Joint) -> None:
+        self.domain, self.sketches, self.photos, self.episodes, self.joint = domain, sketches, photos, episodes, joint
 
     def to(self, device: torch.device) -> EpisodeBatch:
         """The batch with its tensors on a device."""
@@ -75,7 +74,7 @@ class EpisodeBatch:
             return self
         episodes = tuple(_moved(places, device) for places in self.episodes)
         sketches, photos = (side.to(device, non_blocking=True) for side in (self.sketches, self.photos))
-        return replace(self, sketches=sketches, photos=photos, episodes=episodes, joint=_moved(self.joint, device))
+        return EpisodeBatch(self.domain, sketches, photos, episodes, _moved(self.joint, device))
 
 
 def _moved(value: Any, device: torch.device) -> Any:
