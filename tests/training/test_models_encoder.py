@@ -13,8 +13,8 @@ import torch.nn.functional as F
 
 from fgsbir_edge.preprocess import InputSpec
 from training.checkpoint import load_model, save_model
-from training.heads import runtime_head
 from training.episodic.model import fold_gain
+from training.heads import runtime_head
 from training.models.attention import SpatialAttention
 from training.models.config import EncoderConfig, paper_configs
 from training.models.edge import EdgeMap
