@@ -21,6 +21,7 @@ from fgsbir_edge.console import run
 from fgsbir_edge.errors import FgsbirError
 from fgsbir_edge.photo import Fit
 from fgsbir_edge.preprocess import InputSpec, Style
+from training.checkpoint import read_meta
 from training.config import ConfigError, read_config, to_table
 from training.data.pixels import PixelStore
 from training.data.quickdraw import QuickDrawOptions, read_quickdraw_sets
@@ -124,8 +125,10 @@ class Places:
     cache: Path | None = None
 
 
-def open_corpora(config: PretrainConfig, places: Places, spec: InputSpec) -> tuple[list[Corpus], list[Corpus], float]:
-    """Training corpora, validation corpora and the scale of all their offsets, which is the training drawings' alone.
+def open_corpora(
+    config: PretrainConfig, places: Places, spec: InputSpec, scale: float | None = None
+) -> tuple[list[Corpus], list[Corpus], float]:
+    """Training corpora, validation corpora and the scale of all their offsets: `scale`, or that of the training drawings alone.
 
     Raises ConfigError where nothing is left to validate on, and what the datasets' readers raise.
     """
@@ -145,7 +148,8 @@ def open_corpora(config: PretrainConfig, places: Places, spec: InputSpec) -> tup
     held += _held_pairs(config, places, spec)
     if not held:
         raise ConfigError(f"{places.data}: no source leaves drawings out to validate on; name a set in data.validation")
-    scale = common_scale([corpus.sequences for corpus in train])
+    if scale is None:
+        scale = common_scale([corpus.sequences for corpus in train])
     return [_scaled(item, scale) for item in train], [_scaled(item, scale) for item in held], scale
 
 
@@ -154,7 +158,7 @@ def train(config: PretrainConfig, places: Places, weights: Path | None, start: P
 
     Args:
         weights: of the backbone; None: random ones. Not looked at with `start`.
-        start: a generator to begin with instead of random weights.
+        start: a generator to begin with instead of random weights; its scale is kept, since its weights know lengths in it.
 
     Raises ConfigError, ResumeError, WeightsError and what the datasets' readers raise.
     """
@@ -162,7 +166,8 @@ def train(config: PretrainConfig, places: Places, weights: Path | None, start: P
     torch.set_num_threads(config.run.threads)
     spec = config.input.spec(config.generator)
     generator = build_generator(config, weights, start)
-    corpora, held, scale = open_corpora(config, places, spec)
+    known = None if start is None else float(read_meta(start)["scale"])
+    corpora, held, scale = open_corpora(config, places, spec, known)
     log.info("%d drawings train, %d validate", *(sum(len(item.sequences) for item in side) for side in (corpora, held)))
     validator = SequenceValidator(Sights(generator, held, flips=False, cache=places.cache))
     if config.run.score not in validator.names:

@@ -21,6 +21,7 @@ from tests.training.generator_recipe import RECIPE, drawing_line
 from tests.training.vectors import vector_folder
 from training.checkpoint import read_meta
 from training.config import ConfigError, read_config
+from training.data.sources import SourceConfig
 from training.generation.losses import VaeLossConfig
 from training.generation.sampling import DrawOptions, draw
 from training.generation.trainer import AdamConfig, Objective, build_optimizer
@@ -212,6 +213,19 @@ def test_the_released_mask_and_no_attention_train_too(config: PretrainConfig, da
 def test_shipped_configurations_can_be_read(path: Path) -> None:
     config = read_config(path, PretrainConfig)
     assert (config.generator.backbone == "vgg16") == ("paper" in path.name)
+
+
+def test_a_generator_to_begin_with_keeps_its_scale(config: PretrainConfig, data: Path, finished: Path, tmp_path: Path) -> None:
+    """Its weights know lengths in that scale, whatever the scale of the new drawings is."""
+    spec = config.input.spec(config.generator)
+    only = with_run(config, steps=1, every=1)
+    only = replace(only, data=replace(config.data, sources=(SourceConfig("shapes", "shapes"),), quickdraw=()))
+    known, own = read_meta(finished / LAST)["scale"], open_corpora(only, Places(data, tmp_path), spec)[2]
+    assert own != pytest.approx(known, rel=0.01)
+    train(only, Places(data, tmp_path / "on"), None, finished / LAST)
+    assert read_meta(tmp_path / "on" / LAST)["scale"] == known
+    (corpus, *_), _, scale = open_corpora(only, Places(data, tmp_path), spec, known)
+    assert corpus.sequences.scale == scale == known
 
 
 def test_edges_of_photos_train_and_people_validate(data: Path, tmp_path: Path) -> None:
