@@ -98,3 +98,28 @@ def test_margin_network_is_the_runtime_one() -> None:
     used = mask.bool()
     expected = runtime.predict(positive[used].numpy(), negative[used].numpy())
     assert net(positive, negative, mask).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_first_and_second_order_differ_only_behind_the_first_gradient(task: tuple[torch.Tensor, torch.Tensor, Support]) -> None:
+    """The same coefficients; the same outer gradient for one step's rate, and for the head where no step is taken."""
+    weight, bias, support = task
+    margin = torch.tensor([0.3], dtype=torch.float64)
+
+    def outer(rate: float, second_order: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        w, r = weight.clone().requires_grad_(), torch.tensor([rate], dtype=torch.float64, requires_grad=True)
+        learned = adapt(w, bias, support, r, margin, second_order=second_order)
+        loss = (adapted_outputs(w, bias, support, learned, support.features) ** 3).sum()
+        return learned.detach(), *torch.autograd.grad(loss, (w, r))
+
+    for rate in (0.0, 0.4):
+        (first, first_w, first_r), (second, second_w, second_r) = outer(rate, False), outer(rate, True)
+        torch.testing.assert_close(first, second)
+        torch.testing.assert_close(first_r, second_r)
+        assert torch.allclose(first_w, second_w) is (rate == 0.0)
+
+
+def test_one_pair_has_no_negative_and_moves_nothing(task: tuple[torch.Tensor, torch.Tensor, Support]) -> None:
+    weight, bias, support = task
+    one = Support(support.features[:, [0, K]], torch.zeros(1, 1, 1, dtype=torch.float64))
+    rates, margin = torch.tensor([0.4], dtype=torch.float64), torch.tensor([0.3], dtype=torch.float64)
+    assert not adapt(weight, bias, one, rates, margin).any()

@@ -8,6 +8,7 @@ from typing import Literal
 
 from fgsbir_edge.head import Side
 from training.data.augment import Augmentation
+from training.episodic.regularisers import RegulariserConfig
 from training.trainer import RunConfig
 
 Setting = Literal["person", "category"]
@@ -186,7 +187,7 @@ class MetaOptimiser:
     head          the embedding layer, where every inner loop starts
     fast          gains, step sizes and margin network
     projection, encoder   what trains of them
-    regularisers  their own networks
+    regularisers  the networks of the regularisers
     schedule      "cosine" to 0 at the last step, or "constant", as far as is known of the paper
     warmup        steps in which the rates rise
     clip          largest norm of the gradient
@@ -242,7 +243,7 @@ class MetaRun(RunConfig):
 
 @dataclass(frozen=True)
 class MetaConfig:
-    """A whole run."""
+    """A whole run; without the table [regularisers] there are none."""
 
     domains: tuple[DomainConfig, ...]
     episodes: EpisodeConfig = field(default_factory=EpisodeConfig)
@@ -250,6 +251,7 @@ class MetaConfig:
     inner: InnerConfig = field(default_factory=InnerConfig)
     margin: MarginConfig = field(default_factory=MarginConfig)
     outer: OuterConfig = field(default_factory=OuterConfig)
+    regularisers: RegulariserConfig | None = None
     optimiser: MetaOptimiser = field(default_factory=MetaOptimiser)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     run: MetaRun = field(default_factory=MetaRun)
@@ -258,3 +260,5 @@ class MetaConfig:
         names = [domain.name for domain in self.domains]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"domains are {', '.join(names) or 'none'}; expected at least one, each with a name of its own")
+        if self.regularisers is not None and self.features.train == "none" and not self.features.gains:
+            raise ValueError("regularisers have nothing to act on: the features are fixed; set features.train, or gains = true")

@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.episodic.config import OuterConfig
 from training.episodic.model import MetaModel, Trunk
+from training.episodic.regularisers import JointFeatures, Regularisers
 from training.episodic.stream import EpisodeBatch, Places
 from training.inner_loop import DISTANCE_FLOOR, Support
 
 
 class Objective(nn.Module):
-    """Trunk, MetaModel and loss (METHODS C.4): mean over the episodes of the query loss under the adapted head.
+    """Trunk, MetaModel and loss (METHODS C.4): mean over the episodes of the query loss under the adapted head, and regularisers.
 
     Args:
+        regularisers: by setting; a batch of another setting has none.
         together: every trained parameter takes part in every step, if only with a gradient of zero, as processes that train
             together have to agree on them.
     """
 
-    def __init__(self, trunk: Trunk, model: MetaModel, config: OuterConfig, *, together: bool = False) -> None:
+    def __init__(
+        self,
+        trunk: Trunk,
+        model: MetaModel,
+        config: OuterConfig,
+        regularisers: Mapping[str, Regularisers] | None = None,
+        *,
+        together: bool = False,
+    ) -> None:
         super().__init__()
         self.trunk, self.model, self.config, self.together = trunk, model, config, together
+        self.regularisers = nn.ModuleDict(dict(regularisers or {}))
 
     def features(self, inputs: Tensor) -> Tensor:
         """Unit features [n,C] of what the source gives."""
         return self.model.features(self.trunk(inputs))
 
-    def forward(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and detached values for the log: "loss/outer", the margins' "margin/mean" and "margin/spread" over tasks."""
+    def forward(self, batch: EpisodeBatch, progress: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and detached values for the log.
+
+        `progress` is the share of training that is done. Values: "loss/outer", "loss/TERM" of the regularisers and what they say
+        of themselves ("domain/accuracy" and others), the margins' "margin/mean" and "margin/spread" over the batch's tasks.
+        """
         sketches, photos = self.features(batch.sketches), self.features(batch.photos)
         with torch.autocast(sketches.device.type, enabled=False):
             support = support_sets(batch.episodes, sketches, photos)
@@ -42,6 +59,12 @@ class Objective(nn.Module):
             outer = torch.stack(losses).sum() / len(batch.episodes)
         total = self.config.weight * outer
         values = {"loss/outer": outer, "margin/mean": margin.mean(), "margin/spread": margin.std(correction=0)}
+        if batch.domain.setting in self.regularisers:
+            joint = batch.joint
+            pairs = JointFeatures(sketches[joint.sketches], photos[joint.photos], joint.photo_index, joint.category)
+            more, terms = self.regularisers[batch.domain.setting](pairs, progress=progress)
+            total = total + more
+            values |= {name if "/" in name else f"loss/{name}": value for name, value in terms.items()}
         if self.together:
             total = total + 0.0 * sum(item.sum() for item in self.parameters() if item.requires_grad)
         return total, {name: value.detach() for name, value in values.items()}

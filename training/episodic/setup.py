@@ -14,13 +14,15 @@ import torch.nn.functional as F
 from fgsbir_edge.preprocess import InputSpec
 from training.checkpoint import load_model
 from training.config import ConfigError
-from training.episodic.config import MetaConfig
+from training.episodic.config import MetaConfig, Setting
 from training.episodic.domains import Dataset, Domain, TaskSet, open_domains
 from training.episodic.model import Kind, MetaModel, Trunk
 from training.episodic.outer import Objective
+from training.episodic.regularisers import Regularisers
 from training.episodic.sources import CachedSource, FeatureSource, PixelSource, cached_source
 from training.episodic.stream import EpisodeStream
 from training.episodic.validation import MetaValidator
+from training.episodic.words import WordVectorsError
 from training.models.encoder import EmbeddingHead, Encoder, initialise_by_pca
 
 ROWS_PER_DOMAIN = 600  # of sketches and of photos for principal components, so that no dataset outweighs another
@@ -58,8 +60,9 @@ def prepare(config: MetaConfig, data: Path, checkpoint: Path, cache: Path) -> Pr
     encoder, head = sized(encoder, head, config.features.embedding)
     trunk = Trunk(encoder, kind, config.features.train, config.features.chunk)
     model = MetaModel(head.linear, config.inner, config.margin, gains=config.features.gains)
-    objective = Objective(trunk, model, config.outer, together=config.run.devices > 1)
     stream = EpisodeStream(domains, source, config.episodes, config.inner, config.outer.negatives, config.run.seed)
+    regularisers = build_regularisers(config, head.linear.in_features, stream.categories)
+    objective = Objective(trunk, model, config.outer, regularisers, together=config.run.devices > 1)
     return Prepared(objective, stream, MetaValidator(validation, source, config.validation), domains, validation, meta)
 
 
@@ -80,6 +83,18 @@ def open_source(
     if features.train == "projection":
         return pooled, "pooled"
     return pooled.projected(encoder), "projected"
+
+
+def build_regularisers(config: MetaConfig, width: int, categories: dict[Setting, list[str]]) -> dict[str, Regularisers]:
+    """For each setting that trains, over features [n,`width`]; empty without the table. Raises ConfigError, WordVectorsError."""
+    if config.regularisers is None:
+        return {}
+    try:
+        return {setting: Regularisers(width, names, setting, config.regularisers) for setting, names in categories.items()}
+    except WordVectorsError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"regularisers: {error}") from None
 
 
 def training_rows(source: CachedSource, domains: Sequence[Domain]) -> torch.Tensor:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from training.checkpoint import read_meta, save_tensors
+from training.config import to_table
 from training.episodic.config import MetaConfig, MetaOptimiser
 from training.episodic.margins import GradientMargin
 from training.episodic.model import fold_gain
@@ -44,6 +45,7 @@ def parameter_parts(objective: Objective) -> dict[str, list[nn.Parameter]]:
         "fast": [model.log_gain, model.step_sizes, *model.margin_design.parameters()],
         "projection": projection,
         "encoder": [item for item in encoder.parameters() if id(item) not in of_projection],
+        "regularisers": list(objective.regularisers.parameters()),
     }
     trained = {name: [item for item in some if item.requires_grad] for name, some in parts.items()}
     return {name: some for name, some in trained.items() if some}
@@ -139,11 +141,11 @@ class MetaTrainer:
         log.info("going on from step %d", self.progress.step)
 
     def _step(self, fabric: Any, model: Any, objective: Objective, optimizer: Any, batch: EpisodeBatch) -> None:
-        step, options = self.progress.step, self.config.optimiser
+        step, steps, options = self.progress.step, self.config.run.steps, self.config.optimiser
         torch.manual_seed(step_seed(self.config.run.seed, step, fabric.global_rank))
-        set_rate(optimizer, options.factor(step, self.config.run.steps))
+        set_rate(optimizer, options.factor(step, steps))
         model.train()
-        loss, values = model(batch.to(fabric.device))
+        loss, values = model(batch.to(fabric.device), step / steps)
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
         norms = gradient_norms(objective)
@@ -202,7 +204,7 @@ def exported(objective: Objective, config: MetaConfig, margin: float) -> tuple[d
     if isinstance(design, GradientMargin):
         tensors |= {f"adaptation.gradient_margin.{name}": tensor for name, tensor in design.state_dict().items()}
         fixed = margin
-    adaptation = {
+    adaptation: dict[str, Any] = {
         "k": max(config.episodes.k),
         "steps": inner.steps,
         "side": inner.side,
@@ -211,6 +213,9 @@ def exported(objective: Objective, config: MetaConfig, margin: float) -> tuple[d
         "margin": fixed,
         "margin_design": config.margin.design,
     }
+    if config.regularisers is not None:
+        of_setting = {name: item.facts() for name, item in objective.regularisers.items()}  # type: ignore[operator]
+        adaptation["regularisers"] = {**to_table(config.regularisers), "of": of_setting}
     return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, adaptation
 
 
