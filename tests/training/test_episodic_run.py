@@ -65,6 +65,8 @@ steps = 4
 every = 2
 threads = 1
 """
+# Random weights of other backbones see nearly the same in all images
+ENCODER = EncoderConfig(32, 12, 6, backbone="squeezenet1_1", stages=("fire3",), grids=(2,))
 PIXELS = ("features.source='pixels'", "features.train='all'", "features.chunk=4", "episodes.augment='both'", "episodes.gallery=4")
 
 
@@ -74,7 +76,7 @@ def data(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("episodic")
     (root / "shapes").symlink_to(shapes)
     (root / "meta.toml").write_text(RECIPE)
-    encoder = build_encoder(EncoderConfig(32, 12, 6, grids=(2, 1)), seed=0).eval()
+    encoder = build_encoder(ENCODER, seed=0).eval()
     head = EmbeddingHead(12, 6)
     save_model(root / "raw.safetensors", encoder, head, {"input": InputSpec(size=32).to_manifest(), "step": 7})
     prepared = prepare(config_of(root, "features.projection='pca'"), root, root / "raw.safetensors", root / "cache")
@@ -163,7 +165,6 @@ def test_a_stopped_run_goes_on_exactly(
         start = load_file(data / "start.safetensors")
         moved = [name for name in start if name.startswith("encoder.") and not torch.equal(changed[name], start[name])]
         assert any(name.startswith("encoder.backbone") for name in moved)
-        assert not any("running" in name for name in moved)
         assert read_log(stopped)[-1]["gradient/encoder"] > 0
 
 
@@ -175,17 +176,8 @@ def test_another_configuration_or_start_does_not_go_on(data: Path, finished: Pat
 
 
 def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    words = [
-        "meta",
-        "--config",
-        str(data / "meta.toml"),
-        "--data",
-        str(data),
-        "--out",
-        str(tmp_path),
-        "--cache",
-        str(data / "cache"),
-    ]
+    places = {"--config": data / "meta.toml", "--data": data, "--out": tmp_path, "--cache": data / "cache"}
+    words = ["meta", *(word for option, path in places.items() for word in (option, str(path)))]
     monkeypatch.setattr(sys, "argv", [*words, "--checkpoint", str(data / "start.safetensors"), "--set", "run.steps=1"])
     assert meta.main() == 0
     assert "mean/after@1" in json.loads(capsys.readouterr().out)
@@ -210,7 +202,9 @@ def test_cached_and_pixel_features_agree(data: Path) -> None:
             made.objective.features(made.source.inputs(made.domains[0].dataset, role, ask, rng))
             for made in (cached, pixels)  # type: ignore[arg-type]
         )
-        assert float((ours * theirs).sum(1).min().detach()) > 0.9999  # cached rows are float16
+        cosines = (ours @ theirs.T).detach()
+        assert float(cosines.diagonal().min()) > 0.9999  # cached rows are float16
+        assert float(cosines.min()) < 0.9  # and images differ by more
         for made, features in ((cached, ours), (pixels, theirs)):
             still = made.source.still(made.domains[0].dataset, role, rows, made.objective.features)  # type: ignore[arg-type]
             torch.testing.assert_close(still, features.detach(), rtol=1e-4, atol=1e-5)
@@ -226,12 +220,13 @@ def test_cached_and_pixel_features_agree(data: Path) -> None:
 def test_a_trained_projection_starts_as_the_fixed_one(data: Path, train: str) -> None:
     prepared = prepare(config_of(data, f"features.train='{train}'"), data, data / "start.safetensors", data / "cache")
     assert prepared.source.kind == {"none": "projected", "projection": "pooled"}[train]
-    loss, _ = prepared.objective(prepared.stream.batch(0))
+    loss, values = prepared.objective(prepared.stream.batch(0))
     loss.backward()
     reached = prepared.objective.trunk.encoder.projection.weight.grad
     assert (reached is not None) is (train == "projection")
     other = prepare(config_of(data), data, data / "start.safetensors", data / "cache")
-    assert float(loss) == pytest.approx(float(other.objective(other.stream.batch(0))[0]), rel=1e-4)
+    _, same = other.objective(other.stream.batch(0))
+    assert float(values["loss/outer"]) == pytest.approx(float(same["loss/outer"]), rel=1e-4)
 
 
 @pytest.mark.parametrize("design", ["gradient", "fixed"])
@@ -258,17 +253,18 @@ def test_head_of_another_width() -> None:
     encoder = build_encoder(EncoderConfig(32, 12, 6, grids=(2, 1)), seed=0)
     assert sized(encoder, head, 0)[1] is head
     rows = torch.randn(40, 12)
-    before = torch.cdist(head.linear(rows), head.linear(rows))
+
+    def gaps(outputs: torch.Tensor) -> torch.Tensor:
+        return torch.pdist(outputs.detach())
+
+    before = gaps(head.linear(rows))
     _, wide = sized(encoder, head, 9)
     assert encoder.config.embedding == 9
     assert wide.linear.weight.shape == (9, 12)
-    six = wide.linear.weight[:6].detach()
-    torch.testing.assert_close(torch.cdist(rows @ six.T, rows @ six.T), before.detach(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gaps(wide.linear(rows)[:, :6]), before, rtol=1e-4, atol=1e-4)
     _, narrow = sized(encoder, head, 3)
     assert narrow.linear.weight.shape == (3, 12)
-    kept = torch.cdist(narrow.linear(rows), narrow.linear(rows))
-    random = torch.cdist(head.linear(rows)[:, :3], head.linear(rows)[:, :3])
-    assert float(kept.square().sum()) > float(random.square().sum())
+    assert float(gaps(narrow.linear(rows)).square().sum()) > float(gaps(head.linear(rows)[:, :3]).square().sum())
 
 
 def test_the_shipped_configurations() -> None:
