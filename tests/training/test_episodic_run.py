@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,21 @@ def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "people_people/k2/after@1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no distributed package")
+def test_two_processes(data: Path, tmp_path: Path) -> None:
+    """Domains of both settings, so that in some steps a process has nothing for a regulariser to do."""
+    places = {"--config": data / "meta.toml", "--data": data, "--out": tmp_path, "--cache": data / "cache"}
+    words = [sys.executable, "-m", "training.meta", "--checkpoint", str(data / "start.safetensors")]
+    words += [word for option, path in places.items() for word in (option, str(path))]
+    settings = ["run.devices=2", "run.accelerator='cpu'", "inner.sharpness=0.0", "run.steps=6", "run.every=6"]
+    words += [word for item in settings for word in ("--set", item)]
+    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "mean/after@1" in json.loads(ran.stdout)
+    assert read_log(tmp_path)[-1]["gradient/margin"] == 0.0
+
+
 def test_cached_and_pixel_features_agree(data: Path) -> None:
     start = data / "start.safetensors"
     cached = prepare(config_of(data), data, start, data / "cache")
@@ -297,6 +313,15 @@ def test_the_shipped_configurations() -> None:
         0.0,
     )
     assert (paper.inner.negatives, paper.episodes.tasks, paper.optimiser.head) == ("drawn", 8, 1e-4)
+
+
+def test_every_option_is_in_the_manual() -> None:
+    text = (Path(meta.__file__).parents[1] / "docs" / "meta.md").read_text(encoding="utf-8")
+    config = read_config(Path(meta.__file__).parent / "configs" / "meta.toml", MetaConfig)
+    parts = [config.domains[0], config.episodes, config.features, config.inner, config.margin, config.outer, config.optimiser]
+    for part in (*parts, config.validation):
+        for item in fields(part):
+            assert f"`{item.name}`" in text, item.name
 
 
 def test_regularisers_need_features_that_can_change(data: Path) -> None:

@@ -104,7 +104,8 @@ class MetaTrainer:
         optimizer = build_optimizer(objective, self.config.optimiser)
         average = MovingAverage(objective.trained_state().items(), self.config.optimiser.average)
         self._resume(objective, average, optimizer)
-        journal = Journal(self.folder, self.progress.step, tensorboard=run.tensorboard) if fabric.is_global_zero else None
+        kept = self.progress.step if self.started else -1  # rows of a run that left nothing to go on from are dropped
+        journal = Journal(self.folder, kept, tensorboard=run.tensorboard) if fabric.is_global_zero else None
         model, optimizer = fabric.setup(objective, optimizer)
         average.tensors = {name: tensor.to(fabric.device) for name, tensor in average.tensors.items()}
         if journal is not None and self.progress.step == 0:
