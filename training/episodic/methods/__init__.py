@@ -1,0 +1,1 @@
+"""Methods of adapting, and of generalising without it, under one protocol (docs/adaptation.md)."""

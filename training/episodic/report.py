@@ -1,0 +1,123 @@
+"""What the adaptation table's command writes: figures of each row, and of all of them JSON, markdown and plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fgsbir_edge.files import write_atomic
+from training.episodic.methods.config import TableConfig
+from training.episodic.methods.learned import TERMS, TITLES
+from training.episodic.methods.protocol import Measured
+from training.episodic.plots import Axis, Panel, plot_bars, plot_lines
+from training.episodic.table import ROWS, WITH, Row, cell, markdown, note_of, tabulate
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Figures of a row: by k, by inner steps at one k, what was chosen for each k, and all that they depend on."""
+
+    key: dict[str, Any]
+    by_k: dict[int, Measured]
+    by_steps: dict[int, Measured] = field(default_factory=dict)
+    chosen: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Found | None:
+        """The figures in a file; None where there is none."""
+        if not path.is_file():
+            return None
+        data = json.loads(path.read_text(encoding="utf-8"))
+
+        def measured(part: dict[str, Any]) -> dict[int, Measured]:
+            return {int(number): Measured(tuple(item["tasks"]), item["values"]) for number, item in part.items()}
+
+        return cls(data["key"], measured(data["by_k"]), measured(data["by_steps"]), data["chosen"])
+
+    def write(self, path: Path) -> None:
+        """One JSON file, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, (json.dumps(asdict(self)) + "\n").encode())
+
+
+def write_report(config: TableConfig, found: Mapping[str, Mapping[str, Found]], out: Path) -> dict[str, Any]:
+    """adaptation.json, adaptation.md and the plots there are figures for, in the folder `out`; returns what the JSON holds."""
+    table: dict[str, Any] = {"protocol": asdict(config.protocol), "settings": {}}
+    sections = []
+    for name, rows in found.items():
+        if rows:
+            table["settings"][name] = setting_table(config, rows)
+            sections.append(section(config, name, rows, table["settings"][name]))
+    write_atomic(out / "adaptation.json", (json.dumps(table, indent=2) + "\n").encode())
+    write_atomic(out / "adaptation.md", "\n".join(sections).encode())
+    draw(config, table["settings"], out)
+    return table
+
+
+def setting_table(config: TableConfig, rows: Mapping[str, Found]) -> dict[str, Any]:
+    """{"methods", "chosen", "steps", "widths", "regularisers"} of one setting."""
+    results = {name: found.by_k for name, found in rows.items()}
+    base = {"none": results["none"]} if "none" in results else {}
+    k = config.sweep.k
+    methods = tabulate({name: by_k for name, by_k in results.items() if name in config.methods}, base)
+    at = base.get("none", {}).get(k)
+    widths = {width: results.get(f"ours@{width}", {}).get(k) for width in config.sweep.widths}
+    terms = {"ours": results.get("ours", {}).get(k)}
+    terms |= {name: by_k.get(k) for name, by_k in results.items() if name.startswith("ours-")}
+    return {
+        "methods": methods,
+        "chosen": {name: found.chosen for name, found in rows.items() if found.chosen},
+        "steps": {
+            name: {str(steps): cell(measured, at) for steps, measured in found.by_steps.items()}
+            for name, found in rows.items()
+            if found.by_steps
+        },
+        "widths": {str(width): cell(measured, at) for width, measured in widths.items() if measured is not None},
+        "regularisers": {name: cell(measured, at) for name, measured in terms.items() if measured is not None},
+    }
+
+
+def section(config: TableConfig, name: str, rows: Mapping[str, Found], table: Mapping[str, Any]) -> str:
+    """One setting in markdown: its table, and below it the one with and without each regulariser."""
+    kind = next(item.kind for item in config.settings if item.name == name)
+    counts = {k: len(measured.tasks) for found in rows.values() for k, measured in found.by_k.items()}
+    text = markdown(f"{name}: tasks are of kind {kind}", table["methods"], ROWS, note_of(counts, config.protocol.draws))
+    if len(table["regularisers"]) > 1:
+        k = config.sweep.k
+        titles = {each: Row(WITH, label) for each, label in regulariser_labels().items()}
+        cells = {each: {str(k): found} for each, found in table["regularisers"].items()}
+        note = f"Each meta-trained anew; {note_of({k: counts.get(k, 0)}, config.protocol.draws)}"
+        text += "\n" + markdown(f"{name}: regularisers", cells, titles, note)
+    return text
+
+
+def regulariser_labels() -> dict[str, str]:
+    """Row -> what it is called."""
+    single = dict.fromkeys(term for terms in TERMS.values() for term in terms)
+    return {"ours": "all regularisers", **{f"ours-{term}": f"without {TITLES[term]}" for term in single}, "ours-all": "none"}
+
+
+def draw(config: TableConfig, settings: Mapping[str, Mapping[str, Any]], out: Path) -> None:
+    """The four plots, as far as there are figures."""
+
+    def points(cells: Mapping[str, Any]) -> dict[int, tuple[float, list[float]]]:
+        return {int(x): (found["acc@1"]["mean"], found["acc@1"]["interval"]) for x, found in cells.items()}
+
+    k = config.sweep.k
+    by_k, by_steps, by_width, bars = [], [], [], []
+    for name, table in settings.items():
+        by_k.append(Panel(name, {ROWS[row].title: points(cells) for row, cells in table["methods"].items()}))
+        by_steps.append(Panel(f"{name}, k={k}", {ROWS[row].title: points(cells) for row, cells in table["steps"].items()}))
+        by_width.append(Panel(f"{name}, k={k}", {"ours": points(table["widths"])} if table["widths"] else {}))
+        labels = regulariser_labels()
+        own = {labels[row]: points({str(k): found}) for row, found in table["regularisers"].items()}
+        bars.append(Panel(f"{name}, k={k}", own if len(own) > 1 else {}))
+    plot_lines(by_k, Axis("support pairs k"), out / "by_k.png")
+    plot_lines(by_steps, Axis("inner steps"), out / "by_steps.png")
+    plot_lines(by_width, Axis("width D of the head", log=True), out / "by_width.png")
+    plot_bars(bars, out / "by_regulariser.png")
