@@ -57,7 +57,8 @@ def descend(weights: Weights, loss: Callable[[Weights], Tensor], config: InnerCo
     size = config.rate if rate is None else rate
     for _ in range(config.steps):
         with torch.enable_grad():
-            names, tensors = list(weights), [item if item.requires_grad else item.requires_grad_() for item in weights.values()]
+            names = list(weights)
+            tensors = [item if item.requires_grad else item.detach().requires_grad_() for item in weights.values()]
             value = loss(dict(zip(names, tensors, strict=True)))
             second = config.order == "second"
             gradients = torch.autograd.grad(value, tensors, create_graph=second, allow_unused=True, materialize_grads=True)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fgsbir_edge.preprocess import InputSpec
 from training.checkpoint import load_model
+from training.data.folder import Pair
 from training.data.pixels import PixelStore
 from training.episodic.methods.protocol import Role
 from training.episodic.methods.settings import Setting
@@ -105,7 +106,6 @@ class Activations:
     def __post_init__(self) -> None:
         self._store = PixelStore(self.setting.folder, self.spec)
         self._pairs = self.setting.pair_of
-        self._drawn = {pair.photo: pair for pair in self.setting.folder.pairs}
 
     def sketches(self, rows: np.ndarray, version: int = 0) -> Maps:
         """Maps [n,c,h,h] of sketches."""
@@ -135,7 +135,7 @@ class Activations:
         rng = np.random.default_rng([self.seed, version, crc32(f"{role}/{name}".encode())])
         if role == "sketch":
             return self._store.sketch_batch([self._pairs[name]], rng)
-        return self._store.photo_batch([replace(next(iter(self._pairs.values())), photo=name)], rng)
+        return self._store.photo_batch([Pair("", name, "")], rng)
 
 
 def joined(first: Maps, second: Maps) -> Maps:
