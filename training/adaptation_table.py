@@ -19,10 +19,11 @@ import torch
 
 from fgsbir_edge.console import put_json, run
 from training.config import ConfigError, read_config, to_table
+from training.episodes import gives
 from training.episodic.methods.bench import Bench, digest
 from training.episodic.methods.config import TableConfig
 from training.episodic.methods.learned import TERMS, MetaPlace
-from training.episodic.methods.protocol import Measured, Method, gives, measure
+from training.episodic.methods.protocol import Measured, Method, measure
 from training.episodic.methods.settings import SettingConfig, open_setting
 from training.episodic.report import RESULTS, Found, write_report
 

@@ -13,7 +13,8 @@ from training.checkpoint import save_model
 from training.data.augment import Augmentation
 from training.data.folder import PairsFolder
 from training.data.pixels import PixelStore
-from training.episodic.methods.settings import Kind, Setting, SettingConfig, open_setting
+from training.episodic.config import Setting as Kind
+from training.episodic.methods.settings import Setting, SettingConfig, open_setting
 from training.models.config import EncoderConfig
 from training.models.encoder import build_encoder, build_head, initialise_by_pca
 

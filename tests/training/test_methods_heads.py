@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from fgsbir_edge.adapt import AdaptOptions
 from tests.training import methods_toys as toys
 from training.config import ConfigError
-from training.episodes import Task
+from training.episodes import Task, gives
 from training.episodic.methods.choose import ChoosingConfig, choose, choosing_tasks
 from training.episodic.methods.closed import Prototype, Ridge
 from training.episodic.methods.head import AdaptedHead, DescentConfig, Features, HeadMethod, Layer
-from training.episodic.methods.protocol import ProtocolConfig, episodes, gives, measure
-from training.episodic.methods.settings import DRAWINGS, Setting, SettingConfig, open_setting
+from training.episodic.methods.protocol import ProtocolConfig, episodes, measure
+from training.episodic.methods.settings import PEOPLE, Setting, open_setting
 from training.evaluate_adaptation import Protocol, adaptation, protocol_tasks
 from training.evaluate_table import Table
 
@@ -204,16 +204,14 @@ def test_a_known_split_keeps_what_is_measured_out_of_training(tmp_path: Path) ->
             (root / "photos" / f"{kind}{number}.png").touch()
             lines += [f"u{user}/{kind}{number}.png,{kind}{number}.png,{kind},u{user}" for user in range(30)]
     (root / "pairs.csv").write_text("\n".join(lines))
-    found = open_setting(DRAWINGS, tmp_path)
-    photos = {part: {row for task in tasks for row in task.gallery} for part, tasks in vars(found).items() if part in PARTS}
-    people = {part: {task.name for task in tasks} for part, tasks in vars(found).items() if part in PARTS}
-    assert len(photos["measured"]) == 16
+    found = open_setting(PEOPLE, tmp_path)
+    parts = {"measured": found.measured, "training": found.training, "choosing": found.choosing}
+    photos = {part: {row for task in tasks for row in task.gallery} for part, tasks in parts.items()}
+    people = {part: {task.name for task in tasks} for part, tasks in parts.items()}
+    assert (len(photos["measured"]), len(photos["training"]), len(photos["choosing"])) == (16, 16, 8)
     assert not photos["measured"] & photos["training"]
     assert photos["choosing"] < photos["training"]
     assert len(people["measured"]) == 4
     assert not people["measured"] & people["training"]
-    with pytest.raises(ConfigError, match="no pairs for a part of split 'sketchy'"):
-        open_setting(SettingConfig("category", "category", "drawings32", "sketchy"), tmp_path)
-
-
-PARTS = ("measured", "training", "choosing")
+    with pytest.raises(ConfigError, match="there is no set 'drawings'; there are drawings32_people"):
+        open_setting(replace(PEOPLE, measured="drawings"), tmp_path)

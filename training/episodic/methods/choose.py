@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from training.episodes import Task
-from training.episodic.methods.protocol import Method, ProtocolConfig, gives, measure
+from training.episodes import Task, gives
+from training.episodic.methods.protocol import Method, ProtocolConfig, measure
 from training.episodic.methods.settings import Setting
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from training.episodic.methods.choose import ChoosingConfig
 from training.episodic.methods.network import InnerConfig
 from training.episodic.methods.outer import OuterConfig
 from training.episodic.methods.protocol import ProtocolConfig
-from training.episodic.methods.settings import DRAWINGS, SKETCHY, SettingConfig
+from training.episodic.methods.settings import CATEGORIES, PEOPLE, SettingConfig
 from training.episodic.methods.traits import TraitsConfig
 from training.episodic.methods.upper import UpperConfig
 from training.episodic.table import ROWS
@@ -93,7 +93,7 @@ class TableConfig:
 
     methods: tuple[str, ...] = tuple(ROWS)
     threads: int = 2
-    settings: tuple[SettingConfig, ...] = (DRAWINGS, SKETCHY)
+    settings: tuple[SettingConfig, ...] = (PEOPLE, CATEGORIES)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     choosing: ChoosingConfig = field(default_factory=ChoosingConfig)
     grids: Grids = field(default_factory=Grids)

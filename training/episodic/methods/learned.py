@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.episodic.config import MetaConfig
-
 from training import meta
 from training.checkpoint import read_meta
 from training.config import ConfigError, read_config, to_table
+from training.episodic.config import MetaConfig
+from training.episodic.config import Setting as Kind
 from training.episodic.methods.config import MetaFile
-from training.episodic.methods.settings import Kind
 from training.trainer import LAST
 
 TERMS: dict[Kind, tuple[str, ...]] = {"person": ("domain", "intra"), "category": ("domain", "semantic", "category")}

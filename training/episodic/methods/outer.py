@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from training.checkpoint import save_model
-from training.episodes import Task, draw
+from training.episodes import Task, draw, gives
 from training.episodic.methods.network import InnerConfig, Weights, descend, support_loss
-from training.episodic.methods.protocol import EncodedEpisode, gives
+from training.episodic.methods.protocol import EncodedEpisode
 from training.episodic.methods.run import LoopConfig, MethodRun
 from training.episodic.methods.tail import Activations, Maps, Tail, joined
 

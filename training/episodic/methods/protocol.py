@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from training.episodes import Episode, Task, draw
+from training.episodes import Episode, Task, draw, gives
 from training.episodic.methods.settings import Setting
 from training.metrics import accuracy, ranks_of
 
@@ -99,12 +99,6 @@ def cosine(embed: Embedder) -> Scorer:
         return similarities
 
     return score
-
-
-def gives(task: Task, k: int) -> bool:
-    """Whether a task has k sketches however one photo is kept back for the queries (as training.evaluate has it)."""
-    counts = np.unique(task.truth, return_counts=True)[1]
-    return len(counts) > 1 and int(counts.sum() - counts.max()) >= k
 
 
 def episodes(tasks: Sequence[Task], items: Items, k: int, config: ProtocolConfig) -> Iterator[tuple[int, int, EncodedEpisode]]:

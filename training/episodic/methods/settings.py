@@ -1,4 +1,4 @@
-"""The two settings of the table: tasks to be measured on, tasks to train on, and tasks to choose a method's options by.
+"""The settings of the table: tasks to be measured on, tasks to train on, and tasks to choose a method's options by.
 
 Options of methods that nothing is trained for (rates of fine-tuning, strength of ridge regression) are chosen on tasks that
 train, never on those the table is measured on: on the ones that the backbone has not seen, where there are any.
@@ -6,90 +6,92 @@ train, never on those the table is measured on: on the ones that the backbone ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from training.config import ConfigError
 from training.data.folder import Pair, PairsFolder
 from training.data.splits import select, split_categories, split_drawings
-from training.episodes import Task, category_tasks, person_tasks
-
-Kind = Literal["person", "category"]
-Split = Literal["drawings32", "sketchy", "none"]
+from training.episodes import Task, person_tasks
+from training.episodic.config import DomainConfig
+from training.episodic.config import Setting as Kind
+from training.episodic.domains import Dataset, TaskSet, open_domains
 
 
 @dataclass(frozen=True)
 class SettingConfig:
     """A setting by name.
 
-    kind    whether a task is a person, searching all photos of the setting, or a category, searching its own (METHODS C.1)
-    folder  the dataset's folder under --data
-    split   "drawings32": people that are measured are not trained on, and neither are the objects they are measured on;
-            "sketchy": categories are; "none": the same tasks train and are measured, for trials
+    kind      whether a task is a "person" or a "category" (METHODS C.1)
+    folder    the dataset's folder under --data, split as for meta-training (domains.py)
+    measured  the validation set that the table is measured on; "": the same tasks train and are measured, for trials
     """
 
     name: str
     kind: Kind
     folder: str
-    split: Split = "none"
+    measured: str = ""
 
 
-DRAWINGS = SettingConfig("person", "person", "drawings32", "drawings32")
-SKETCHY = SettingConfig("category", "category", "sketchy", "sketchy")
+PEOPLE = SettingConfig("person", "person", "drawings32", "drawings32_unseen")
+CATEGORIES = SettingConfig("category", "category", "sketchy", "sketchy")
 
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """Tasks of a setting. Their rows index `sketches` (keys) and `photos` (names) of the whole folder."""
+    """Tasks of a setting. Their rows are the dataset's: sketches by key, photos by name."""
 
     name: str
-    kind: Kind
-    folder: PairsFolder
-    sketches: tuple[str, ...]
-    photos: tuple[str, ...]
-    measured: tuple[Task, ...]
-    training: tuple[Task, ...]
-    choosing: tuple[Task, ...]
+    dataset: Dataset
+    measured: Sequence[Task]
+    training: Sequence[Task]
+    choosing: Sequence[Task]
 
     @property
+    def folder(self) -> PairsFolder:
+        return self.dataset.folder
+
+    @property
+    def sketches(self) -> list[str]:
+        """Keys by row."""
+        return self.dataset.keys
+
+    @property
+    def photos(self) -> list[str]:
+        """Names by row."""
+        return self.dataset.photos
+
+    @cached_property
     def pair_of(self) -> dict[str, Pair]:
         """The pair of every sketch, by its key."""
         return {pair.sketch: pair for pair in self.folder.pairs}
 
 
 def open_setting(config: SettingConfig, data: Path) -> Setting:
-    """Read a setting's folder and cut its tasks. Raises PairsFormatError, and ConfigError where a part has no tasks."""
-    folder = PairsFolder.read(data / config.folder)
-    sketches = tuple(dict.fromkeys(pair.sketch for pair in folder.pairs))
-    photos = tuple(sorted(folder.photo_category))
-    sketch_rows = {key: row for row, key in enumerate(sketches)}
-    photo_rows = {name: row for row, name in enumerate(photos)}
+    """Read a setting's folder and cut its tasks.
 
-    def tasks(pairs: Iterable[Pair], gallery: Iterable[str]) -> tuple[Task, ...]:
-        kept = tuple(pairs)
-        if config.kind == "person":
-            found = person_tasks(kept, sorted(gallery), sketch_rows, photo_rows)
-        else:
-            found = category_tasks(kept, folder.photo_category, sketch_rows, photo_rows)
-        if not found:
-            raise ConfigError(f"setting {config.name}: {folder.root} has no pairs for a part of split {config.split!r}")
-        return tuple(found)
+    Raises PairsFormatError, and ConfigError where there is no such validation set or no tasks to train on.
+    """
+    split = DomainConfig(config.folder, config.folder, config.kind, split="train" if config.measured else "all")
+    (domain,), held = open_domains([split], data, (1,))
+    if not config.measured:
+        return Setting(config.name, domain.dataset, domain.tasks, domain.tasks, domain.tasks)
+    sets = {item.name: item for item in held}
+    if config.measured not in sets:
+        raise ConfigError(f"setting {config.name}: there is no set {config.measured!r}; there are {', '.join(sets) or 'none'}")
+    return Setting(config.name, domain.dataset, sets[config.measured].tasks, domain.tasks, unknown_to_backbone(domain))
 
-    every = folder.photo_category
-    if config.split == "drawings32":
-        people = split_drawings(folder)
-        unseen = select(folder.pairs, users=people.validation, photos=people.unseen)
-        known = select(folder.pairs, users=people.train, photos=people.seen)
-        fresh = select(known, photos=people.outer)
-        parts = tasks(unseen, people.unseen), tasks(known, people.seen), tasks(fresh, people.outer)
-    elif config.split == "sketchy":
-        names = split_categories(folder)
-        held = select(folder.pairs, categories=names.validation)
-        known = select(folder.pairs, categories=names.outer | names.backbone)
-        fresh = select(known, categories=names.outer)
-        parts = tasks(held, every), tasks(known, every), tasks(fresh, every)
-    else:
-        parts = (tasks(folder.pairs, every),) * 3
-    return Setting(config.name, config.kind, folder, sketches, photos, *parts)
+
+def unknown_to_backbone(domain: TaskSet) -> list[Task]:
+    """What of the training tasks supervised training left out; all of them where that is not known."""
+    folder = domain.dataset.folder
+    if domain.dataset.folder.root.name == "drawings32":
+        split = split_drawings(folder)
+        pairs = select(folder.pairs, users=split.train, photos=split.outer)
+        return person_tasks(pairs, sorted(split.outer), *domain.dataset.rows)
+    if folder.root.name == "sketchy" and domain.setting == "category":
+        outer = split_categories(folder).outer
+        return [task for task in domain.tasks if task.name in outer]
+    return domain.tasks

@@ -26,10 +26,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from training.checkpoint import read_meta, save_tensors
-from training.episodes import Task, draw
+from training.episodes import Task, draw, gives
 from training.episodic.methods.head import Features, HeadMethod, Layer
 from training.episodic.methods.outer import OuterConfig, gallery_of, query_loss
-from training.episodic.methods.protocol import EncodedEpisode, Scorer, gives
+from training.episodic.methods.protocol import EncodedEpisode, Scorer
 from training.episodic.methods.run import LoopConfig, MethodRun
 
 ROUNDS = 25  # of k-means
