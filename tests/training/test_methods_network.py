@@ -117,7 +117,7 @@ def test_with_the_head_alone_it_is_the_span_form(people: Setting, activations: A
     rows = torch.cat([features[0], features[1][torch.from_numpy(places)]])[None]
     support = Support(rows, torch.from_numpy(places[:, None] != places[None, :]).double()[None])
     weight, bias = own.values()
-    rates, margin = torch.full((3,), 0.4).double(), torch.tensor([0.3]).double()
+    rates, margin = torch.full((3,), 0.4, dtype=torch.float64), torch.tensor([0.3], dtype=torch.float64)
     learned = adapt(weight, bias, support, rates, margin, second_order=False)
     query = episode.items.sketches(episode.task.sketches)
     expected = adapted_outputs(weight, bias, support, learned, feature_rows(tail, query)[None])[0]
