@@ -2,7 +2,7 @@
 
 From the supervised checkpoint M every row of the table (docs/adaptation.md) is trained where it has to be, in O/SETTING/ROW, and
 measured on the setting's held-back tasks, all rows on the same episodes. What is finished is not run again, what was stopped goes
-on. O/adaptation.json, adaptation.md and four plots are written anew after every row.
+on. O/adaptation.json and adaptation.md are written anew after every row, four plots at the end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from training.episodic.methods.config import TableConfig
 from training.episodic.methods.learned import TERMS, MetaPlace
 from training.episodic.methods.protocol import Measured, Method, measure
 from training.episodic.methods.settings import SettingConfig, open_setting
-from training.episodic.report import RESULTS, Found, write_report
+from training.episodic.report import RESULTS, Found, draw, write_report
 
 log = logging.getLogger("training.adaptation_table")
 
@@ -95,7 +95,7 @@ class Measuring:
 
 
 def tabulate(config: TableConfig, benches: Sequence[Bench], *, collect: bool = False) -> dict[str, Any]:
-    """Run what is missing and write the report after every row; returns the table.
+    """Run what is missing; tables after every row, plots at the end. Returns the table.
 
     `collect`: only what is measured already. Raises ConfigError where that is nothing, and what training raises.
     """
@@ -112,9 +112,10 @@ def tabulate(config: TableConfig, benches: Sequence[Bench], *, collect: bool = F
                 found[setting.name][name] = kept
             else:
                 found[setting.name][name] = measuring(name)
-            table = write_report(config, found, bench.out.parent)
+            table = write_report(config, found, benches[0].out.parent)
     if not table:
         raise ConfigError("nothing is measured with this protocol; leave out --collect to train and measure")
+    draw(config, table["settings"], benches[0].out.parent)
     return table
 
 

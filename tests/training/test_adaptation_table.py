@@ -16,7 +16,7 @@ from training.episodic.methods.learned import arm_settings
 from training.episodic.methods.protocol import Measured
 from training.episodic.methods.settings import SettingConfig
 from training.episodic.plots import Axis, Panel, plot_bars, plot_lines
-from training.episodic.report import Found, write_report
+from training.episodic.report import Found, draw, write_report
 from training.episodic.table import ROWS, cell, markdown, note_of, tabulate
 
 pytestmark = pytest.mark.torch
@@ -133,6 +133,7 @@ def test_a_report_has_all_parts(tmp_path: Path) -> None:
         "ours-all": Found({}, {5: one}),
     }
     table = write_report(config, {"person": rows}, tmp_path)
+    draw(config, table["settings"], tmp_path)
     assert json.loads((tmp_path / "adaptation.json").read_text()) == table
     found = table["settings"]["person"]
     assert set(found["methods"]) == {"none", "ours", "ridge"}

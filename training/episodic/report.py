@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fgsbir_edge.files import write_atomic
+from training.config import to_table
 from training.episodic.methods.config import TableConfig
 from training.episodic.methods.learned import TERMS, TITLES
 from training.episodic.methods.protocol import Measured
@@ -46,8 +47,8 @@ class Found:
 
 
 def write_report(config: TableConfig, found: Mapping[str, Mapping[str, Found]], out: Path) -> dict[str, Any]:
-    """adaptation.json, adaptation.md and the plots there are figures for, in the folder `out`; returns what the JSON holds."""
-    table: dict[str, Any] = {"protocol": asdict(config.protocol), "settings": {}}
+    """adaptation.json and adaptation.md in the folder `out`; returns what the JSON holds."""
+    table: dict[str, Any] = {"protocol": to_table(config.protocol), "settings": {}}
     sections = []
     for name, rows in found.items():
         if rows:
@@ -55,7 +56,6 @@ def write_report(config: TableConfig, found: Mapping[str, Mapping[str, Found]], 
             sections.append(section(config, name, rows, table["settings"][name]))
     write_atomic(out / "adaptation.json", (json.dumps(table, indent=2) + "\n").encode())
     write_atomic(out / "adaptation.md", "\n".join(sections).encode())
-    draw(config, table["settings"], out)
     return table
 
 
@@ -103,7 +103,7 @@ def regulariser_labels() -> dict[str, str]:
 
 
 def draw(config: TableConfig, settings: Mapping[str, Mapping[str, Any]], out: Path) -> None:
-    """The four plots, as far as there are figures."""
+    """The four plots of a table's settings, as far as there are figures."""
 
     def points(cells: Mapping[str, Any]) -> dict[int, tuple[float, list[float]]]:
         return {int(x): (found["acc@1"]["mean"], found["acc@1"]["interval"]) for x, found in cells.items()}
