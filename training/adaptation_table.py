@@ -139,6 +139,9 @@ def table_of(given: Given, *, collect: bool = False) -> dict[str, Any]:
         raise ConfigError(f"{given.checkpoint}: there is no such checkpoint; train one with training.supervised")
     place = MetaPlace(given.config, given.data, given.checkpoint, given.cache or given.out / "features")
     benches = [Bench(config, open_setting(item, given.data), place, given.out / item.name) for item in config.settings]
+    if not collect:
+        for bench, item in zip(benches, config.settings, strict=True):
+            bench.check(rows_of(config, item))
     given.out.mkdir(parents=True, exist_ok=True)
     return tabulate(config, benches, collect=collect)
 

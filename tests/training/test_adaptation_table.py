@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import training.adaptation_table as module
 from tests.training import methods_toys as toys
+from training import meta
 from training.adaptation_table import Given, rows_of, table_of
+from training.checkpoint import load_model, read_meta
 from training.config import ConfigError, read_config
+from training.episodic.config import DomainConfig, MetaConfig
 from training.episodic.methods.config import TableConfig
-from training.episodic.methods.learned import arm_settings
+from training.episodic.methods.learned import arm
 from training.episodic.methods.protocol import Measured
 from training.episodic.methods.settings import SettingConfig
 from training.episodic.plots import Axis, Panel, plot_bars, plot_lines
+from training.episodic.regularisers import RegulariserConfig
 from training.episodic.report import Found, draw, write_report
 from training.episodic.table import ROWS, cell, markdown, note_of, tabulate
 
@@ -114,10 +119,26 @@ def test_rows_of_the_plots_follow_the_setting() -> None:
     assert people[-3:] == ["ours-domain", "ours-intra", "ours-all"]
     assert kinds[-4:] == ["ours-domain", "ours-semantic", "ours-category", "ours-all"]
     assert rows_of(TableConfig(methods=("none",)), config.settings[0]) == ["none"]
-    for name in {*people, *kinds} - {"none", "ours"}:
-        assert arm_settings(name)
+
+
+def test_rows_are_the_configuration_of_ours_less_what_they_lack() -> None:
+    config = MetaConfig((DomainConfig("a", "a", "person"),), regularisers=RegulariserConfig())
+    assert arm("ours", config) is config
+    anil = arm("anil", config)
+    assert (anil.margin.design, anil.regularisers) == ("fixed", None)
+    assert replace(anil, margin=config.margin, regularisers=config.regularisers) == config
+    plain = arm("regularised", config)
+    assert (plain.outer.base_weight, plain.regularisers) == (1.0, config.regularisers)
+    assert arm("ours@32", config).features.embedding == 32
+    assert arm("ours-all", config).regularisers is None
+    for term in ("domain", "category", "intra", "semantic"):
+        kept = arm(f"ours-{term}", config).regularisers
+        assert kept is not None
+        assert kept == replace(RegulariserConfig(), **{term: 0.0})
     with pytest.raises(ConfigError, match="no meta-trained row 'ours-other'"):
-        arm_settings("ours-other")
+        arm("ours-other", config)
+    with pytest.raises(ConfigError, match=r"regularised: the configuration has no regularisers; add \[regularisers\]"):
+        arm("regularised", replace(config, regularisers=None))
 
 
 def test_a_report_has_all_parts(tmp_path: Path) -> None:
@@ -185,6 +206,82 @@ def test_the_command_trains_measures_and_does_not_do_so_twice(given: Given, monk
         table_of(Given(given.config, given.data, given.checkpoint, given.out, settings=("protocol.seed=5",)))
     with pytest.raises(ConfigError, match="nothing is measured with this protocol"):
         table_of(Given(given.config, given.data, given.checkpoint, given.out, settings=("protocol.seed=5",)), collect=True)
+
+
+META = """
+[[domains]]
+name = "shapes"
+folder = "shapes"
+setting = "category"
+split = "all"
+[[domains]]
+name = "held"
+folder = "shapes"
+setting = "category"
+split = "none"
+[episodes]
+k = [2]
+tasks = 1
+queries = 2
+[regularisers]
+hidden = 4
+[validation]
+k = [1]
+draws = 1
+[run]
+steps = 2
+every = 2
+threads = 1
+"""
+LEARNED = """
+methods = ["none", "regularised", "anil", "ours"]
+threads = 1
+[[settings]]
+name = "category"
+kind = "category"
+folder = "shapes"
+[[settings]]
+name = "person"
+kind = "person"
+folder = "shapes"
+[protocol]
+ks = [2]
+draws = 2
+[sweep]
+k = 2
+steps = [0, 3]
+step_methods = ["ours"]
+widths = [4]
+regularisers = false
+[meta.category]
+config = "meta.toml"
+[meta.person]
+config = "meta.toml"
+"""
+
+
+def test_meta_trained_rows_are_runs_of_training_meta(given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "meta.toml").write_text(META)
+    (tmp_path / "learned.toml").write_text(LEARNED)
+    own = Given(tmp_path / "learned.toml", given.data, given.checkpoint, tmp_path / "out")
+    table = table_of(own)
+    for name in ("category", "person"):
+        found = table["settings"][name]
+        assert set(found["methods"]) == {"none", "regularised", "anil", "ours"}
+        assert list(found["widths"]) == ["4"]
+        assert set(found["steps"]["ours"]) == {"0", "3"}
+    folder = own.out / "category"
+    assert load_model(folder / "ours@4" / "last.safetensors")[1].linear.out_features == 4
+    designs = {name: read_meta(folder / name / "last.safetensors")["adaptation"]["margin_design"] for name in ("anil", "ours")}
+    assert designs == {"anil": "fixed", "ours": "distances"}
+    assert not list((own.out / "person").rglob("*.safetensors"))  # equal configurations share their runs
+    assert not own.out.joinpath("by_regulariser.png").exists()
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(meta, "train", never)
+    assert table_of(own) == table
 
 
 def test_slips_show_with_a_remedy(given: Given, tmp_path: Path) -> None:

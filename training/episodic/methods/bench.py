@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from training.checkpoint import read_meta
 from training.config import ConfigError, to_table
+from training.episodic.config import MetaConfig
 from training.episodic.methods.choose import choose
 from training.episodic.methods.closed import Prototype, Ridge
 from training.episodic.methods.config import TableConfig
@@ -24,9 +26,11 @@ from training.episodic.methods.settings import Setting
 from training.episodic.methods.tail import Activations, Tail
 from training.episodic.methods.traits import Traits, load_traits, train_traits
 from training.episodic.methods.upper import Folded, Upper, fold_tasks
+from training.episodic.table import ROWS
 from training.trainer import LAST
 
 CHOSEN = ("finetune_head", "prototype", "ridge", "finetune")  # rows whose options are chosen for every k
+META_TRAINED = ("regularised", "anil", "ours")  # and all rows of the plots alone
 FREE = ("every", "threads")  # of a loop: what may change when it goes on
 
 
@@ -65,15 +69,15 @@ class Bench:
     def trained(self, name: str) -> list[Path]:
         """The checkpoints a row needs, trained where they are not there; the start alone for a row that trains nothing."""
         folder = self.out / name
+        if name in META_TRAINED or name not in ROWS:
+            return [self._meta(name)]
         if name in ("none", *CHOSEN):
             return [self.start]
         if name in ("maml", "sign_maml"):
             return [self._tail(folder, getattr(self.config.network, name))]
         if name == "upper":
             return [self._fold(folder / f"fold-{fold}", fold) for fold in range(self.config.upper.folds)]
-        if name == "ccdg":
-            return [self._traits(folder)]
-        return [self._meta(name, folder)]
+        return [self._traits(folder)]
 
     def method(self, name: str, k: int) -> tuple[Method, dict[str, Any]]:
         """The method of a row for k pairs, and what was chosen for it; made once. Raises what training and choosing raise."""
@@ -165,7 +169,22 @@ class Bench:
         features = self.features(self.start)[self.setting.name]
         return train_traits(features, Layer.of(self.start), self.setting.training, config, folder, table)
 
-    def _meta(self, name: str, folder: Path) -> Path:
+    def _meta(self, name: str) -> Path:
+        found = self.planned(name)
+        if isinstance(found, Path):
+            return found
+        file = self.config.meta[self.setting.name]
+        owner = next(item.name for item in self.config.settings if self.config.meta.get(item.name) == file)
+        return train_arm(found, self.place, self.out.parent / owner / name)
+
+    def check(self, names: Sequence[str]) -> None:
+        """Read the configurations of all meta-trained rows, so that a slip shows before anything is trained. Raises ConfigError."""
+        for name in names:
+            if name in META_TRAINED or name not in ROWS:
+                self.planned(name)
+
+    def planned(self, name: str) -> MetaConfig | Path:
+        """How a meta-trained row is to be trained, or the checkpoint given for it. Raises ConfigError."""
         given = self.config.checkpoints.get(f"{self.setting.name}/{name}")
         if given is not None:
             path = self.place.file.parent / given
@@ -176,7 +195,7 @@ class Bench:
         if file is None:
             where = f"[meta.{self.setting.name}]"
             raise ConfigError(f"{name} is meta-trained: name a configuration of training.meta in {where}, or leave it out")
-        return train_arm(read_arm(name, file, self.place), self.place, folder)
+        return read_arm(name, file, self.place)
 
     def _meta_of_start(self) -> dict[str, Any]:
         return {name: value for name, value in read_meta(self.start).items() if name in ("input", "recipe", "weights")}

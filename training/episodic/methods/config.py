@@ -17,7 +17,10 @@ from training.episodic.table import ROWS
 
 @dataclass(frozen=True)
 class MetaFile:
-    """A configuration of training.meta for one setting, its path relative to this file, and settings it is changed by."""
+    """A configuration of training.meta for one setting, its path relative to this file, and settings it is changed by.
+
+    Settings of the table with equal ones share their runs, in the folder of the first.
+    """
 
     config: str
     settings: tuple[str, ...] = ()

@@ -1,9 +1,8 @@
-"""Rows of the table that are meta-trained: each is a configuration of training.meta, changed by a few settings."""
+"""Rows of the table that are meta-trained: each is a configuration of training.meta, changed in what makes the row."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training import meta
@@ -16,31 +15,31 @@ from training.trainer import LAST
 
 TERMS: dict[Kind, tuple[str, ...]] = {"person": ("domain", "intra"), "category": ("domain", "semantic", "category")}
 TITLES = {"domain": "L_D", "intra": "L_ud", "semantic": "L_S", "category": "L_C"}
-PLAIN = tuple(f"regularisers.{name}=0" for name in TITLES)  # no regularisers
-FIXED_MARGIN = "margin.design='fixed'"
-UNADAPTED = "outer.base_weight=1.0"  # the outer loss sees the head before adaptation alone: nothing is learned about adapting
 
 
-def arm_settings(name: str) -> tuple[str, ...]:
-    """What a row changes in the configuration of "ours".
+def arm(name: str, config: MetaConfig) -> MetaConfig:
+    """The configuration of a row, from that of "ours".
 
-    "anil" (no learned margin, no regularisers), "regularised" (regularisers without adaptation), "ours@D" (head of width D),
-    "ours-TERM" (without a regulariser), "ours-all" (without any). Raises ConfigError for another name.
+    "anil": no learned margin, no regularisers. "regularised": the outer loss sees the head before adaptation alone, so that
+    nothing is learned about adapting. "ours@D": a head of width D. "ours-TERM", "ours-all": without one regulariser, or any.
+    Raises ConfigError for another name, and where there are no regularisers to make a row of.
     """
-    base, width, term = (*name.partition("@")[::2], name.partition("-")[2])
+    base, _, width = name.partition("@")
+    term = name.partition("-")[2]
+    fixed = replace(config.margin, design="fixed")
     if name == "ours":
-        return ()
+        return config
     if name == "anil":
-        return FIXED_MARGIN, *PLAIN
-    if name == "regularised":
-        return FIXED_MARGIN, UNADAPTED
+        return replace(config, margin=fixed, regularisers=None)
     if base == "ours" and width.isdigit():
-        return (f"features.embedding={width}",)
-    if name == "ours-all":
-        return PLAIN
-    if name == f"ours-{term}" and term in TITLES:
-        return (f"regularisers.{term}=0",)
-    raise ConfigError(f"there is no meta-trained row {name!r}")
+        return replace(config, features=replace(config.features, embedding=int(width)))
+    if name != "regularised" and term not in (*TITLES, "all"):
+        raise ConfigError(f"there is no meta-trained row {name!r}")
+    if config.regularisers is None:
+        raise ConfigError(f"{name}: the configuration has no regularisers; add [regularisers], or leave out the row or the sweep")
+    if name == "regularised":
+        return replace(config, margin=fixed, outer=replace(config.outer, base_weight=1.0))
+    return replace(config, regularisers=None if term == "all" else replace(config.regularisers, **{term: 0.0}))
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,9 @@ class MetaPlace:
     cache: Path
 
 
-def read_arm(name: str, given: MetaFile, place: MetaPlace, further: Sequence[str] = ()) -> MetaConfig:
+def read_arm(name: str, given: MetaFile, place: MetaPlace) -> MetaConfig:
     """The configuration of a row. Raises ConfigError."""
-    return read_config(place.file.parent / given.config, MetaConfig, [*given.settings, *arm_settings(name), *further])
+    return arm(name, read_config(place.file.parent / given.config, MetaConfig, given.settings))
 
 
 def train_arm(config: MetaConfig, place: MetaPlace, folder: Path) -> Path:
@@ -68,5 +67,5 @@ def train_arm(config: MetaConfig, place: MetaPlace, folder: Path) -> Path:
 def arm_finished(config: MetaConfig, folder: Path) -> bool:
     """Whether the folder holds all steps of this configuration."""
     path = folder / LAST
-    meta_data = read_meta(path) if path.is_file() else {}
-    return meta_data.get("meta_recipe") == to_table(config) and int(meta_data["meta_steps"]) >= config.run.steps
+    kept = read_meta(path) if path.is_file() else {}
+    return bool(kept.get("meta_recipe") == to_table(config) and int(kept["meta_steps"]) >= config.run.steps)
