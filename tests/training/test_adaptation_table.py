@@ -200,6 +200,7 @@ def test_the_command_trains_measures_and_does_not_do_so_twice(given: Given, monk
         raise AssertionError("measured again")
 
     monkeypatch.setattr(module, "measure", never)
+    monkeypatch.setattr(module, "draw", lambda *_: None)  # plots take longer than all the rest
     assert table_of(given) == table
     assert table_of(given, collect=True) == table
     with pytest.raises(AssertionError, match="measured again"):
@@ -281,6 +282,7 @@ def test_meta_trained_rows_are_runs_of_training_meta(given: Given, tmp_path: Pat
         raise AssertionError("trained again")
 
     monkeypatch.setattr(meta, "train", never)
+    monkeypatch.setattr(module, "draw", lambda *_: None)
     assert table_of(own) == table
 
 

@@ -178,7 +178,7 @@ class Bench:
         return train_arm(found, self.place, self.out.parent / owner / name)
 
     def check(self, names: Sequence[str]) -> None:
-        """Read the configurations of all meta-trained rows, so that a slip shows before anything is trained. Raises ConfigError."""
+        """Read the configurations of meta-trained rows, so that a slip shows before anything is trained. Raises ConfigError."""
         for name in names:
             if name in META_TRAINED or name not in ROWS:
                 self.planned(name)

@@ -43,7 +43,7 @@ def choose(
 ) -> tuple[T, list[float]]:
     """The candidate of highest mean Acc@1 over training tasks, the first of equals, and the figure of each.
 
-    One candidate is taken as it is (and has no figure). Raises ValueError where no training task can give k pairs.
+    One candidate is taken as it is (and has no figure). Raises ConfigError where no training task can give k pairs.
     """
     if len(candidates) == 1:
         return candidates[0], []

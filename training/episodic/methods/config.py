@@ -36,7 +36,7 @@ class Grids:
     network_rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03)
     network_steps: tuple[int, ...] = (1, 5)
     shares: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75, 1.0)
-    strengths: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+    strengths: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
     def __post_init__(self) -> None:
         for name, values in vars(self).items():

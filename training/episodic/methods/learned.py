@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from training import meta
 from training.checkpoint import read_meta
@@ -39,7 +40,8 @@ def arm(name: str, config: MetaConfig) -> MetaConfig:
         raise ConfigError(f"{name}: the configuration has no regularisers; add [regularisers], or leave out the row or the sweep")
     if name == "regularised":
         return replace(config, margin=fixed, outer=replace(config.outer, base_weight=1.0))
-    return replace(config, regularisers=None if term == "all" else replace(config.regularisers, **{term: 0.0}))
+    off: dict[str, Any] = {term: 0.0}
+    return replace(config, regularisers=None if term == "all" else replace(config.regularisers, **off))
 
 
 @dataclass(frozen=True)

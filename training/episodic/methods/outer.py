@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from training.checkpoint import save_model
+from training.config import ConfigError
 from training.episodes import Task, draw, gives
 from training.episodic.methods.network import InnerConfig, Weights, descend, support_loss
 from training.episodic.methods.protocol import EncodedEpisode
@@ -107,12 +108,12 @@ class TailTraining:
     def fit(self, folder: Path, meta: dict[str, Any], table: dict[str, Any]) -> Path:
         """Train in `folder`; returns the checkpoint, which holds the inner rate.
 
-        Raises ValueError where no task is large enough, and what MethodRun.fit raises.
+        Raises ConfigError where no task is large enough, and what MethodRun.fit raises.
         """
         outer = self.outer
         large = [task for task in self.tasks if gives(task, outer.k)]
         if not large:
-            raise ValueError(f"{folder}: no training task can give {outer.k} pairs and a query; lower k")
+            raise ConfigError(f"{folder}: no training task can give {outer.k} pairs and a query; lower k")
         model = Trained(self.tail, self.inner.rate)
         trained = [*self.tail.learned().values(), *([model.log_rate] if outer.learn_rate else [])]
 

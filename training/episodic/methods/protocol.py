@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from training.config import ConfigError
 from training.episodes import Episode, Task, draw, gives
 from training.episodic.methods.settings import Setting
 from training.metrics import accuracy, ranks_of
@@ -127,10 +128,10 @@ class Measured:
 
 
 def measure(method: Method, setting: Setting, tasks: Sequence[Task], k: int, config: ProtocolConfig) -> Measured:
-    """Acc@1 and Acc@5 of a method on k pairs of every task that can give them. Raises ValueError where there is none."""
+    """Acc@1 and Acc@5 of a method on k pairs of every task that can give them. Raises ConfigError where there is none."""
     large = [task for task in tasks if gives(task, k)]
     if not large:
-        raise ValueError(f"setting {setting.name}: no task can give {k} support pairs and a query; lower protocol.ks")
+        raise ConfigError(f"setting {setting.name}: no task can give {k} support pairs and a query; lower protocol.ks")
     values = {f"acc@{at}": [[0.0] * config.draws for _ in large] for at in AT}
     for number, turn, encoded in episodes(large, method.items(setting, large), k, config):
         task, query = encoded.task, encoded.episode.query

@@ -26,6 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from training.checkpoint import read_meta, save_tensors
+from training.config import ConfigError
 from training.episodes import Task, draw, gives
 from training.episodic.methods.head import Features, HeadMethod, Layer
 from training.episodic.methods.outer import OuterConfig, gallery_of, query_loss
@@ -97,12 +98,12 @@ def train_traits(
 ) -> Path:
     """Find the traits of the training tasks' sketches and train on their episodes; returns the checkpoint.
 
-    Raises ValueError where no task is large enough, and what MethodRun.fit raises.
+    Raises ConfigError where no task is large enough, and what MethodRun.fit raises.
     """
     outer = config.outer
     large = [task for task in tasks if gives(task, outer.k)]
     if not large:
-        raise ValueError(f"{folder}: no training task can give {outer.k} pairs and a query; lower k")
+        raise ConfigError(f"{folder}: no training task can give {outer.k} pairs and a query; lower k")
     features.prepare(large)
     rows = features.sketches(np.unique(np.concatenate([task.sketches for task in large])))
     model = TraitHead(layer, find_traits(rows, config.traits, outer.loop.seed), config.temperature)
