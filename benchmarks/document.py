@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.meta_tables import meta_tables, ratio_table
 from benchmarks.reasons import reasons
 from benchmarks.record import RESULTS
 from benchmarks.tables import facts, fit_table, group_table, groups, notes, target_table
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
-ALL = ("raster", "adapt", "raster_cuda", "adapt_cuda")  # results by file name
+ALL = ("raster", "adapt", "raster_cuda", "adapt_cuda", "meta")  # results by file name
 
 _HEAD = """# Performance
 
@@ -49,6 +50,14 @@ rows, or on inner products alone), if all of it ran at this machine's peak: m C 
 formed.
 """
 
+_META = """
+The inner loop of meta-training, to second order: eight tasks a step, each with k sketch-photo pairs to adapt on (one further photo
+where k = 1) and 16 query pairs that judge. Peers step W itself: a task at a time, as learn2learn and higher do, or all tasks at
+once. Heads, outer loss and its gradients for head, features, rates and margins are the same for all, to float32's rounding.
+`ours, span form` is training/inner_loop.py, `ours, inner products` training/episodic/fast_inner.py. What adapting adds to an outer
+step is the time of the step less that of the same step without adaptation. Times are per episode.
+"""
+
 _FIT = """
 Least squares over the sketches, each drawn 16 times in a call and taken at its shortest of all rounds.
 """
@@ -71,19 +80,31 @@ def document(results: Mapping[str, Mapping[str, Any]]) -> str:
         parts.append(
             _section(results[name], meaning) if name in results else f"\nNot measured: run `python -m benchmarks.{name}`.\n"
         )
+    if "meta" in results:
+        parts.append(f"\n## Meta-training\n{_meta(results['meta'])}")
     parts.append("\n## CUDA\n")
-    device = [results[name] for name in ALL[2:] if name in results]
+    device = [results[name] for name in ALL[2:4] if name in results]
     parts += [_section(figures, _CUDA) for figures in device] or [_NO_CUDA]
     return "".join(parts)
 
 
-def _section(figures: Mapping[str, Any], meaning: str) -> str:
+def _meta(figures: Mapping[str, Any]) -> str:
+    body = f"{_machine(figures)}{facts(figures)}{_META}\n### Targets\n\n{ratio_table(figures)}{meta_tables(figures)}"
+    left = notes(figures)
+    return "\n" + body + (f"\n### Left out\n\n{left}" if left else "")
+
+
+def _machine(figures: Mapping[str, Any]) -> str:
     machine = figures["machine"]
     where = [machine.get("device"), machine["processor"], f"{machine['cores']} cores", f"Python {machine['python']}"]
     versions = [f"{name} {version}" for name, version in figures.get("libraries", {}).items()]
     lines = [", ".join(filter(None, [*where, *versions])) + f". Commit {machine['commit']}."]
     lines.append(f"Load of the machine at the end, this benchmark included: {machine['load']:g} busy cores.")
-    body = "\n".join(lines) + "\n" + facts(figures) + meaning
+    return "\n".join(lines) + "\n"
+
+
+def _section(figures: Mapping[str, Any], meaning: str) -> str:
+    body = _machine(figures) + facts(figures) + meaning
     body += f"\n### Targets\n\n{target_table(figures)}{_reasons(figures)}"
     body += "".join(f"\n### {group[0].upper()}{group[1:]}\n\n{group_table(figures, group)}" for group in groups(figures))
     if "fit" in figures:
