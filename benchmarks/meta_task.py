@@ -135,8 +135,8 @@ def shares(pairs: int, further: int = 0) -> Tensor:
 def triplets(outputs: Tensor, weights: Tensor, margin: Tensor | float) -> Tensor:
     """Weighted softplus triplet loss [...] of outputs [..., m, D], n sketches first.
 
-    weights [n, m - n]; margin is a number or [..., 1, 1]. Distances come from one matrix product, which is faster than differences
-    of rows; the loss is that of training/inner_loop.py.
+    weights [n, m - n]; margin is a number or [..., 1, 1]. Distances come from one matrix product, which is faster than
+    differences of rows; the loss is that of training/inner_loop.py.
     """
     z, n = functional.normalize(outputs, dim=-1), len(weights)
     distances = (2 - 2 * (z[..., :n, :] @ z[..., n:, :].mT)).clamp_min(DISTANCE_FLOOR).sqrt()

@@ -1,8 +1,8 @@
 """One model for K categories against K individual models:
 
 ``python -m training.many_models --config C --data D --model M --out O``. M is a bundle or a checkpoint. O/many_models.json,
-many_models.md and many_models.png are written anew after every K; docs/margin.md says how to read them. What is trained is kept in
-O/trained.json and not trained again.
+many_models.md and many_models.png are written anew after every K; docs/margin.md says how to read them. What is trained is kept
+in O/trained.json and not trained again.
 """
 
 from __future__ import annotations

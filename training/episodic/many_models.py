@@ -176,7 +176,7 @@ def chosen(names: Sequence[str], count: int, repeat: int, seed: int) -> list[int
 def summarise(
     start: Sequence[dict[str, float]], individual: Sequence[dict[str, float]], single: dict[int, Sequence[dict[str, float]]]
 ) -> dict[str, Any]:
-    """A point for each K: Acc@1 of the model before training, of a single model, of individual ones, and the last two's difference.
+    """A point for each K: Acc@1 of the model before training, of a single model, of individual ones, and their difference.
 
     All are by repeat and category. A category counts with its mean over the repeats that chose it; intervals (95 %) are over
     categories.

@@ -120,8 +120,9 @@ def _adapted(head: Head, features: Features, episode: Episode, options: AdaptOpt
 def summarise(curves: Sequence[Curve], grid: np.ndarray) -> dict[str, Any]:
     """Figures of a set of tasks, fit for JSON: every task's, means over tasks, and paired differences with 95 % intervals.
 
-    "fixed" is the one margin of the grid that is best for all tasks together. Differences with "crossed" compare margins judged on
-    draws that they were not chosen on. "rank_correlation" is Spearman's, of predicted with searched margins; None below four tasks.
+    "fixed" is the one margin of the grid that is best for all tasks together. Differences with "crossed" compare margins judged
+    on draws that they were not chosen on. "rank_correlation" is Spearman's, of predicted with searched margins; None below four
+    tasks.
     """
     by_task = {curve.name: _task(curve, grid) for curve in curves}
     fixed = _best(np.mean([curve.by_margin.mean(axis=1) for curve in curves], axis=0))
