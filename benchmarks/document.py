@@ -53,7 +53,7 @@ formed.
 _META = """
 The inner loop of meta-training, to second order: eight tasks a step, each with k sketch-photo pairs to adapt on (one further
 photo where k = 1) and 16 query pairs that judge. Peers step W itself: a task at a time, as learn2learn and higher do, or all
-tasks at once. Heads, outer loss and its gradients for head, features, rates and margins are the same for all, to float32's rounding.
+tasks at once. Heads, outer loss and its gradients for head, features, rates and margins are the same for all but for rounding.
 `ours, span form` is training/inner_loop.py, `ours, inner products` training/episodic/fast_inner.py. What adapting adds to an
 outer step is the time of the step less that of the same step without adaptation. Times are per episode.
 """

@@ -170,7 +170,7 @@ class _Descent(torch.autograd.Function):
         return coefficients @ outputs
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, dA: Tensor) -> tuple[Tensor | None, ...]:
         outputs, gram, rates = ctx.saved_tensors
         products, rules, k = ctx.products, ctx.rules, ctx.rules.pairs
