@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from safetensors.numpy import load_file
 
+from fgsbir_edge.errors import BundleFormatError
 from fgsbir_edge.head import Head
 from fgsbir_edge.margin import MarginNet
 from training.checkpoint import read_meta
@@ -14,13 +16,17 @@ PLAIN_STEP_SIZE = 0.1  # for checkpoints that no outer loop has trained; adaptat
 
 
 def runtime_head(path: Path) -> Head:
-    """Head of a supervised or meta-trained checkpoint; what the latter learned about adapting goes with it."""
+    """Head of a supervised or meta-trained checkpoint; what the latter learned about adapting goes with it.
+
+    Raises:
+        BundleFormatError: step sizes that no device runs.
+    """
     tensors, settings = load_file(path), read_meta(path).get("adaptation")
     weight, bias = tensors["head.linear.weight"], tensors["head.linear.bias"]
     if settings is None:
-        import numpy as np
-
         return Head(weight, bias, np.array([PLAIN_STEP_SIZE], dtype=np.float32))
+    if tensors["adaptation.step_sizes"].ndim > 1:
+        raise BundleFormatError(f'{path}: each row of the head has step sizes of its own; train with inner.rates = "step"')
     prefix = "adaptation.margin."
     net = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     return Head(

@@ -61,7 +61,10 @@ def adapt(
     side: str = "both",
     second_order: bool = True,
 ) -> Tensor:
-    """Coefficients A [E,m,D] after len(rates) steps from the head `weight` [D,C], `bias` [D]; rows that do not move are zero."""
+    """Coefficients A [E,m,D] after T steps from the head `weight` [D,C], `bias` [D]; rows that do not move are zero.
+
+    `rates` are step sizes [T], or [T,D] for one of each row of the head.
+    """
     features = support.features
     outputs = features @ weight.T + bias
     gram = features @ features.transpose(1, 2) + 1.0

@@ -118,6 +118,18 @@ def test_first_and_second_order_differ_only_behind_the_first_gradient(task: tupl
         assert torch.allclose(first_w, second_w) is (rate == 0.0)
 
 
+def test_step_sizes_of_rows_are_those_of_the_full_matrix(task: tuple[torch.Tensor, torch.Tensor, Support]) -> None:
+    weight, bias, support = task
+    margin, rates = torch.tensor([0.3], dtype=torch.float64), torch.linspace(0.1, 0.6, 2 * D, dtype=torch.float64).reshape(2, D)
+    learned = adapt(weight, bias, support, rates, margin)
+    w, b = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    for rate in rates:
+        loss = triplet_loss(support.features @ w.T + b, support, margin, 10.0).sum()
+        grad_w, grad_b = torch.autograd.grad(loss, (w, b))
+        w, b = w - rate[:, None] * grad_w, b - rate * grad_b
+    torch.testing.assert_close(adapted_outputs(weight, bias, support, learned, support.features), support.features @ w.T + b)
+
+
 def test_one_pair_has_no_negative_and_moves_nothing(task: tuple[torch.Tensor, torch.Tensor, Support]) -> None:
     weight, bias, support = task
     one = Support(support.features[:, [0, K]], torch.zeros(1, 1, 1, dtype=torch.float64))

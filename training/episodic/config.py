@@ -105,7 +105,8 @@ class InnerConfig:
 
     steps         in training and in the exported head
     rate          initial step size; proxies of the paper's unpublished one are for unnormalised losses (METHODS C.4)
-    rates         one "shared" by all steps, or one for each "step"
+    rates         one "shared" by all steps, one for each "step", or one for each step and row of the head ("row"), which no
+                  device runs
     learn_rates   whether the outer loop trains them
     side          embeddings that move: "both", as in the paper, or "sketch": no gallery is ever embedded again
     negatives     "support": photos of the other pairs; "gallery": `further` other photos of the gallery too, whatever they show;
@@ -117,7 +118,7 @@ class InnerConfig:
 
     steps: int = 1
     rate: float = 0.5
-    rates: Literal["shared", "step"] = "step"
+    rates: Literal["shared", "step", "row"] = "step"
     learn_rates: bool = True
     side: Side = "sketch"
     negatives: Literal["support", "gallery", "drawn"] = "support"

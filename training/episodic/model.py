@@ -30,14 +30,14 @@ class MetaModel(nn.Module):
         super().__init__()
         self.head, self.inner = head, inner
         self.log_gain = nn.Parameter(torch.zeros(head.in_features), requires_grad=gains)
-        count = inner.steps if inner.rates == "step" else 1
-        self.step_sizes = nn.Parameter(torch.full((count,), inner.rate), requires_grad=inner.learn_rates)
+        shape = {"shared": (1,), "step": (inner.steps,), "row": (inner.steps, head.out_features)}[inner.rates]
+        self.step_sizes = nn.Parameter(torch.full(shape, inner.rate), requires_grad=inner.learn_rates)
         self.margin_design = build_margin(margin, inner, head)
 
     @property
     def rates(self) -> Tensor:
-        """Step sizes [T] of the inner loop."""
-        return self.step_sizes.expand(self.inner.steps)
+        """Step sizes of the inner loop: [T], or [T,D] where each row of the head has its own."""
+        return self.step_sizes.expand(self.inner.steps, *self.step_sizes.shape[1:])
 
     def features(self, projected: Tensor) -> Tensor:
         """Unit features [..,C] of projected ones, under the gains."""

@@ -160,7 +160,8 @@ class MetaTrainer:
     def _write(self, journal: Journal, objective: Objective, figures: dict[str, float], seconds: float) -> None:
         """One row of the log, and where there are figures the curves and a line."""
         progress = self.progress
-        rates = {f"rate/{number}": rate for number, rate in enumerate(objective.model.step_sizes.tolist())}
+        steps = objective.model.rates.detach().flatten(1).mean(1) if objective.model.rates.dim() > 1 else objective.model.rates
+        rates = {f"rate/{number}": rate for number, rate in enumerate(steps.tolist())}
         journal.add({"step": progress.step, **progress.losses, **rates, "seconds/step": seconds, **figures})
         if figures:
             journal.draw(*PANEL)
