@@ -40,11 +40,14 @@ USER = "generator"  # who drew, in pairs.csv
 
 @dataclass(frozen=True)
 class Extras:
-    """What is written beside SVG, PNG and the dataset. `sheet`: photos on the contact sheet, 0 for none."""
+    """What is written beside SVG, PNG and the dataset. `sheet`: photos on the contact sheet, 0 for none; `only_drawings`: their
+    places alone, without photos and people's sketches.
+    """
 
     animate: frozenset[str] = frozenset()
     attention: bool = False
     sheet: int = 0
+    only_drawings: bool = False
 
 
 @dataclass
@@ -100,7 +103,7 @@ def write_drawings(artist: Artist, photos: PhotoList, out: Path, options: Artist
                     writer.pair(Pair(key, item.name, photos.folder.photo_category[item.name], USER))
                 _write_pictures(writer.folder, key, item, drawn, extras)
             if len(entries) < extras.sheet:
-                entries.append(_entry(photos, item))
+                entries.append(_entry(photos, item, extras.only_drawings))
         if not report.photos:
             first = next(iter(report.skipped.values()), "the folder is empty")
             raise UnreadableImageError(f"not one of {len(photos.names)} photos can be drawn: {first}")
@@ -160,16 +163,19 @@ def _put(path: Path, content: bytes) -> None:
         raise OutputError(f"{path}: cannot write ({error.strerror or error}); choose a place with free space") from error
 
 
-def _entry(photos: PhotoList, item: DrawnPhoto) -> SheetEntry:
+def _entry(photos: PhotoList, item: DrawnPhoto, only_drawings: bool) -> SheetEntry:
     """A photo of the contact sheet, with a person's sketch of it that can be read, if there is one."""
     assert item.photo is not None
+    sketches = tuple(drawn.sketch for drawn in item.sketches)
+    if only_drawings:
+        return SheetEntry(item.name, None, sketches)
     person, name = None, photos.person(item.name)
     if name is not None:
         try:
             person = photos.folder.sketch(name)
         except FgsbirError as error:
             say(f"sheet without the person's sketch: {error}")
-    return SheetEntry(item.name, item.photo, tuple(drawn.sketch for drawn in item.sketches), person)
+    return SheetEntry(item.name, item.photo, sketches, person)
 
 
 def add_drawing_options(options: argparse.ArgumentParser) -> None:
@@ -217,6 +223,7 @@ def parser() -> argparse.ArgumentParser:
     add("--animate", nargs="*", choices=("svg", "gif"), default=[], help="animations of every drawing")
     add("--attention", action="store_true", help="pictures of where the generator looked, one a point")
     add("--sheet", type=_count, default=0, metavar="N", help="contact sheet of N photos")
+    add("--sheet-drawings-only", action="store_true", help="on it no photos and people's sketches: they may not be yours to show")
     add_drawing_options(options)
     return options
 
@@ -226,7 +233,7 @@ def generate(arguments: argparse.Namespace) -> int:
     options = artist_options(arguments, attention=arguments.attention)
     photos = list_photos(arguments.photos, arguments.category, arguments.split).limited(arguments.limit)
     artist = open_artist(arguments.generator, arguments.device, arguments.threads)
-    extras = Extras(frozenset(arguments.animate), arguments.attention, arguments.sheet)
+    extras = Extras(frozenset(arguments.animate), arguments.attention, arguments.sheet, arguments.sheet_drawings_only)
     if arguments.attention and not artist.generator.config.use_attention:
         say("note: this generator has no 2D attention, so there are no pictures of it")
     report = write_drawings(artist, photos, arguments.out, options, extras)

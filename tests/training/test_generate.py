@@ -18,6 +18,7 @@ from fgsbir_edge.console import run
 from fgsbir_edge.errors import BundleFormatError, BundleMissingFileError, NoPairsError
 from fgsbir_edge.formats import read_sketch
 from fgsbir_edge.preprocess import InputSpec, sketch_pixels
+from fgsbir_edge.sheet import CELL, GAP
 from fgsbir_edge.sketch import Sketch
 from tests.training.artist import SIZE, scribbler
 from tests.training.generator_toys import write_classifier
@@ -157,6 +158,25 @@ def test_a_folder_of_photos_becomes_a_dataset(drawing: Draw, shapes: Path, tmp_p
     assert note["made_by"] == "training.generate"
     with Image.open(out / "sheet.png") as sheet:
         assert sheet.height > HEADING + LABEL
+
+
+def test_a_sheet_can_go_without_what_others_made(drawing: Draw, shapes: Path, tmp_path: Path) -> None:
+    """Columns are those of the drawings alone, at the same places whatever the photos show."""
+    extra = ["--samples", 2, "--temperature", 1, "--limit", 2, "--sheet", 2, "--split", "validation"]
+    sheets = {}
+    for name, more in (("whole", []), ("bare", ["--sheet-drawings-only"])):
+        code, _, said = drawing(shapes, tmp_path / name, *extra, *more)
+        assert code == 0, said
+        with Image.open(tmp_path / name / "sheet.png") as sheet:
+            sheets[name] = np.asarray(sheet.convert("L")).astype(int)
+    step = CELL + GAP
+    first = slice(HEADING + LABEL, HEADING + LABEL + CELL)
+    for column in (0, 1):  # drawn 1 and drawn 2 lie a column further right on the whole sheet
+        bare = sheets["bare"][first, GAP + column * step : GAP + column * step + CELL]
+        whole = sheets["whole"][first, GAP + (column + 1) * step : GAP + (column + 1) * step + CELL]
+        np.testing.assert_allclose(bare, whole, atol=24)  # of few colours each
+    blocks = [sheet.shape[1] for sheet in sheets.values()]
+    assert blocks[0] - blocks[1] == 2 * 2 * step  # two photos less, and two people's sketches
 
 
 def test_equal_options_give_equal_files_and_photos_do_not_disturb_each_other(drawing: Draw, shapes: Path, tmp_path: Path) -> None:
@@ -319,7 +339,7 @@ def test_all_figures_of_a_generator(
     code, found, said = measure(*extra, "--output", out)
     assert code == 0, said
     assert json.loads(out.read_text()) == found
-    assert found["drawing"] == {"samples": 2, "temperature": 1.0, "pen_temperature": 1.0, "greedy": False, "seed": 0}
+    assert found["drawing"] == {"samples": 2, "temperature": 1.0, "pen_temperature": 0.6, "greedy": False, "seed": 0}
     (figures,) = found["sets"].values()
     assert figures["photos"] == 12  # distractors are not drawn
     assert figures["drawings"]["sketches"] == figures["recognition"]["drawn"]["sketches"] == 24

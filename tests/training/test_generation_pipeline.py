@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 
 from tests.training.generator_recipe import RECIPE, drawing_line
 from tests.training.vectors import vector_folder
-from training.checkpoint import read_meta
+from training.checkpoint import read_meta, save_tensors
 from training.config import ConfigError, read_config
 from training.data.sources import SourceConfig
+from training.generation.checkpoint import write_halved
 from training.generation.losses import VaeLossConfig
 from training.generation.sampling import DrawOptions, draw
 from training.generation.trainer import AdamConfig, Objective, build_optimizer
@@ -226,6 +227,22 @@ def test_a_generator_to_begin_with_keeps_its_scale(config: PretrainConfig, data:
     assert read_meta(tmp_path / "on" / LAST)["scale"] == known
     (corpus, *_), _, scale = open_corpora(only, Places(data, tmp_path), spec, known)
     assert corpus.sequences.scale == scale == known
+
+
+def test_a_halved_file_draws_as_before(finished: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half.safetensors"
+    write_halved(finished / LAST, half)
+    assert half.stat().st_size < 0.6 * (finished / LAST).stat().st_size
+    (whole, meta), (loaded, found) = load_generator(finished / LAST), load_generator(half)
+    assert found == meta
+    assert all(tensor.dtype != torch.float16 for tensor in loaded.state_dict().values())
+    photos = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        first, second = whole.encode(photos), loaded.encode(photos)
+    torch.testing.assert_close(second.values, first.values, rtol=2e-2, atol=2e-2)
+    save_tensors(tmp_path / "other.safetensors", {"x": torch.zeros(1)}, {})
+    with pytest.raises(KeyError):
+        write_halved(tmp_path / "other.safetensors", half)
 
 
 def test_edges_of_photos_train_and_people_validate(data: Path, tmp_path: Path) -> None:

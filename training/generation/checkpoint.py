@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 
 from training.checkpoint import read_meta, save_tensors
@@ -33,3 +34,17 @@ def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
     generator = Generator(from_table(GeneratorConfig, meta["generator"], str(path)))
     generator.load_state_dict(load_file(path))
     return generator.eval(), meta
+
+
+def write_halved(source: Path, target: Path) -> None:
+    """A generator's checkpoint with weights of 16 bits, half the file, to be passed on; loaded, it computes in 32 bits as ever.
+
+    Raises what load_generator raises.
+    """
+    load_generator(source)  # only a generator's file
+    tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in load_file(source).items()}
+    if broken := [
+        name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    ]:
+        raise ValueError(f"{source}: {broken[0]} does not fit into 16 bits")
+    save_tensors(target, tensors, read_meta(source))

@@ -59,14 +59,14 @@ class ArtistOptions:
     """
 
     samples: int = 1
-    temperature: float = 0.3
+    temperature: float = 0.1
     greedy: bool = False
     seed: int = 0
     batch: int = 8
     threads: int = 1
     attention: bool = False
     progress: str = ""
-    pen_temperature: float = 1.0
+    pen_temperature: float = 0.6
 
     def __post_init__(self) -> None:
         if (

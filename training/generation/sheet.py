@@ -24,10 +24,12 @@ COLOURS = 256  # of the file: less than half its size, and nobody sees it
 
 @dataclass(frozen=True, eq=False)
 class SheetEntry:
-    """A photo uint8 [S,S,3], its generated sketches, and a person's sketch of it if there is one."""
+    """A photo uint8 [S,S,3], its generated sketches, and a person's sketch of it if there is one; no photo where it must not be
+    passed on.
+    """
 
     name: str
-    photo: Pixels
+    photo: Pixels | None
     drawn: tuple[Sketch, ...]
     person: Sketch | Drawing | None = None
 
@@ -40,7 +42,8 @@ def write_drawn_sheet(path: Path, title: str, entries: Sequence[SheetEntry]) -> 
     if not entries:
         raise NoPairsError("no contact sheet: not one photo was drawn; check the photos, or leave out --sheet")
     most, people = max(len(entry.drawn) for entry in entries), any(entry.person is not None for entry in entries)
-    names = ["photo", *(["drawn"] if most == 1 else [f"drawn {number}" for number in range(1, most + 1)])]
+    photos = any(entry.photo is not None for entry in entries)
+    names = ["photo"] * photos + (["drawn"] if most == 1 else [f"drawn {number}" for number in range(1, most + 1)])
     names += ["person"] * people
     block = len(names) * (CELL + GAP) - GAP + BLOCK_GAP
     across = min(len(entries), max(1, WIDTH // len(names)))
@@ -54,16 +57,17 @@ def write_drawn_sheet(path: Path, title: str, entries: Sequence[SheetEntry]) -> 
             draw.text((GAP + column * block + number * (CELL + GAP), HEADING), name, INK, font=ImageFont.load_default(12))
     for index, entry in enumerate(entries):
         down, column = divmod(index, across)
-        _draw_block(sheet, (GAP + column * block, HEADING + LABEL + down * row), entry, len(names) if people else 0)
+        _draw_block(sheet, (GAP + column * block, HEADING + LABEL + down * row), entry, len(names) if people else 0, int(photos))
     write_atomic(path, png(sheet.quantize(COLOURS, dither=Image.Dither.NONE)))
 
 
-def _draw_block(sheet: Image.Image, corner: tuple[int, int], entry: SheetEntry, person_column: int) -> None:
-    """One photo with its sketches; the person's in the last of `person_column` columns."""
+def _draw_block(sheet: Image.Image, corner: tuple[int, int], entry: SheetEntry, person_column: int, first: int) -> None:
+    """One photo with its sketches from column `first` on; the person's in the last of `person_column` columns."""
     left, top = corner
-    photo = Image.fromarray(entry.photo).resize((CELL, CELL), Image.Resampling.LANCZOS)
-    shown: list[tuple[int, Image.Image]] = [(0, photo)]
-    for number, sketch in enumerate(entry.drawn, start=1):
+    shown: list[tuple[int, Image.Image]] = []
+    if entry.photo is not None:
+        shown.append((0, Image.fromarray(entry.photo).resize((CELL, CELL), Image.Resampling.LANCZOS)))
+    for number, sketch in enumerate(entry.drawn, start=first):
         pixels = picture(sketch, CELL) if is_dot(sketch) else sketch_picture(sketch)
         shown.append((number, Image.fromarray(pixels).convert("RGB")))
     if entry.person is not None:
