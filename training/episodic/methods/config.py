@@ -91,8 +91,13 @@ class SweepConfig:
 
 @dataclass(frozen=True)
 class TableConfig:
-    """A whole table. `meta`: by the name of the setting; `checkpoints`: "SETTING/METHOD" -> a checkpoint to take instead of
-    training one (relative to this file), for ours, anil and their variants."""
+    """A whole table.
+
+    methods      rows, by their names in training.episodic.table
+    threads      of measuring; training has its own
+    checkpoints  "SETTING/ROW" -> a checkpoint to take instead of training one, relative to this file; for meta-trained rows
+    meta         what these are trained by, by the name of the setting
+    """
 
     methods: tuple[str, ...] = tuple(ROWS)
     threads: int = 2

@@ -87,7 +87,7 @@ def open_setting(config: SettingConfig, data: Path) -> Setting:
 def unknown_to_backbone(domain: TaskSet) -> list[Task]:
     """What of the training tasks supervised training left out; all of them where that is not known."""
     folder = domain.dataset.folder
-    if domain.dataset.folder.root.name == "drawings32":
+    if folder.root.name == "drawings32":
         split = split_drawings(folder)
         pairs = select(folder.pairs, users=split.train, photos=split.outer)
         return person_tasks(pairs, sorted(split.outer), *domain.dataset.rows)
