@@ -192,8 +192,8 @@ def _crossed(curves: Sequence[Curve]) -> dict[str, np.ndarray]:
 
 
 def _mean(values: np.ndarray) -> dict[str, Any]:
-    interval = [round(bound, 3) for bound in bootstrap_interval(values)] if len(values) > 1 else None
-    return {"mean": round(float(values.mean()), 3), "interval": interval}
+    interval = [round(bound, 3) + 0.0 for bound in bootstrap_interval(values)] if len(values) > 1 else None  # + 0.0: no -0.0
+    return {"mean": round(float(values.mean()), 3) + 0.0, "interval": interval}
 
 
 def _correlation(curves: Sequence[Curve], by_task: dict[str, dict[str, Any]]) -> float | None:

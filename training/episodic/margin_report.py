@@ -85,7 +85,7 @@ def _curves(axes: Any, name: str, found: Figures) -> None:
     for colour, (task, entry) in zip(colours, found["by_task"].items(), strict=True):
         gains = [value - entry["before"] for value in entry["curve"]]
         total = [before + gain / found["tasks"] for before, gain in zip(total, gains, strict=True)]
-        axes.plot(found["grid"], gains, color=colour, alpha=0.6, label=task if found["tasks"] <= 12 else None)
+        axes.plot(found["grid"], gains, color=colour, alpha=0.6, label=task if found["tasks"] <= 20 else None)
         axes.plot(entry["searched"]["margin"], entry["searched"]["acc@1"] - entry["before"], "o", color=colour)
         if entry.get("predicted", {}).get("margin") is not None:
             axes.plot(entry["predicted"]["margin"], entry["predicted"]["acc@1"] - entry["before"], "x", color=colour)
@@ -93,7 +93,7 @@ def _curves(axes: Any, name: str, found: Figures) -> None:
     axes.axhline(0.0, color="grey", linewidth=0.8)
     axes.set(title=f"{name}; o searched, x predicted", xlabel="margin", ylabel="Acc@1 gained by adapting, points")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="x-small")
+    axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _margins(axes: Any, found: Figures) -> None:
@@ -118,6 +118,9 @@ def _bars(axes: Any, places: Sequence[float], values: Sequence[tuple[float, Sequ
 
 
 def _colours(count: int) -> list[Any]:
+    """Colours that are told apart up to twenty tasks; shades of one scale beyond."""
     from matplotlib import colormaps
 
-    return [colormaps["viridis"](place / max(1, count - 1)) for place in range(count)]
+    if count <= 20:
+        return [colormaps["tab20"](place) for place in range(count)]
+    return [colormaps["viridis"](place / (count - 1)) for place in range(count)]
