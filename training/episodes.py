@@ -107,3 +107,15 @@ def draw(task: Task, k: int, rng: np.random.Generator, *, queries: int | None = 
     query = rng.permutation(np.flatnonzero(~among_shown))
     shown = np.setdiff1d(np.flatnonzero(among_shown), chosen)
     return Episode(task, np.array(chosen), query if queries is None else query[:queries], shown)
+
+
+def negative_mask(own: np.ndarray, photos: np.ndarray) -> np.ndarray:
+    """Which photos an inner loop's sketches take as negatives, as a device does: float32 [k,n], 1 for every photo but their own.
+
+    Args:
+        own: int [k], the photo of each sketch.
+        photos: int [n], the rows of photos; where one is there several times, the first counts: a device holds it once.
+    """
+    first = np.isin(np.arange(len(photos)), np.unique(photos, return_index=True)[1])
+    mask: np.ndarray = ((own[:, None] != photos[None, :]) & first).astype(np.float32)
+    return mask

@@ -27,6 +27,7 @@ from fgsbir_edge.ranking import summary
 from tests.toy import EMBEDDING, FEATURES, SIZE, toy_encoder
 from training import inner_loop
 from training.checkpoint import save_tensors
+from training.episodes import negative_mask
 from training.episodic import fast_inner
 from training.heads import runtime_head
 from training.inner_loop import Support, adapted_outputs, triplet_distances
@@ -99,8 +100,7 @@ def by_training(
     queries, gallery = (torch.from_numpy(rows)[None] for rows in features)
     further = np.setdiff1d(np.arange(len(features[1])), truth) if learned.negatives == "gallery" else truth[:0]
     photos = np.concatenate([truth, further])
-    first = np.array([photo not in photos[:place] for place, photo in enumerate(photos)])  # a device holds every photo once
-    mask = torch.from_numpy((truth[:, None] != photos[None, :]) & first[None, :]).float()
+    mask = torch.from_numpy(negative_mask(truth, photos))
     support = Support(torch.cat([torch.from_numpy(sketches), gallery[0, photos]])[None], mask[None])
     weight, bias = learned.layer
     with torch.no_grad():

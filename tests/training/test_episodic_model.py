@@ -107,7 +107,7 @@ def test_triplet_loss_is_the_papers(drawn: int, sharpness: float) -> None:
     config = OuterConfig("triplet", margin=0.3, sharpness=sharpness)
     scores = torch.from_numpy(sketches @ photos.T)
     found = query_loss(scores, torch.from_numpy(truth), torch.from_numpy(negatives), config)
-    assert float(found) == pytest.approx(np.mean(every), rel=1e-6)
+    assert found.item() == pytest.approx(np.mean(every), rel=1e-6)
 
 
 def test_shares_of_base_head_and_shown_photos(batch: EpisodeBatch) -> None:
@@ -126,7 +126,7 @@ def test_shares_of_base_head_and_shown_photos(batch: EpisodeBatch) -> None:
     sketches, photos = made.features(batch.sketches), made.features(batch.photos)
     drawn, shown = (F.normalize(made.model.head(side), dim=1) for side in (sketches, photos))
     plain = [F.cross_entropy(drawn[item.query] @ shown[item.gallery].T / 0.07, item.query_truth) for item in batch.episodes]
-    assert corners[1.0, 0.0] == pytest.approx(float(torch.stack(plain).mean()), rel=1e-5)
+    assert corners[1.0, 0.0] == pytest.approx(torch.stack(plain).mean().item(), rel=1e-5)
 
 
 def test_where_nothing_is_shown_again_queries_have_the_whole_weight() -> None:

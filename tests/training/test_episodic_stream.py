@@ -10,6 +10,7 @@ import torch
 
 from tests.training.episodic_toys import folder, source_of, stream, world
 from training.config import ConfigError
+from training.episodes import negative_mask
 from training.episodic.config import EpisodeConfig, InnerConfig
 from training.episodic.stream import EpisodeBatch, Places
 
@@ -44,8 +45,16 @@ def test_support_and_queries_share_no_photo_and_truth_is_their_photo() -> None:
         assert photos_of(batch, places.gallery[places.shown_truth]) == [pairs[row].photo for row in pairs_of(batch, places.shown)]
         users = {pairs[row].user for row in pairs_of(batch, torch.cat([places.support, places.query]))}
         assert len(users) == 1
-        same = torch.tensor([[own == other for other in support] for own in support])
-        assert torch.equal(places.mask, (~same).float())
+        once = [photo not in support[:place] for place, photo in enumerate(support)]
+        wanted = [[float(own != other and first) for other, first in zip(support, once, strict=True)] for own in support]
+        assert places.mask.tolist() == wanted
+
+
+def test_a_photo_that_several_sketches_share_is_one_negative() -> None:
+    """As on a device, which holds it once: three sketches, two of photo 7, and a further photo."""
+    mask = negative_mask(np.array([7, 3, 7]), np.array([7, 3, 7, 5]))
+    assert mask.tolist() == [[0, 1, 0, 1], [1, 0, 0, 1], [0, 1, 0, 1]]
+    assert mask.dtype == np.float32
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:

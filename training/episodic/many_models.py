@@ -26,6 +26,7 @@ from torch import Tensor
 
 from training.config import ConfigError
 from training.data.splits import ordered
+from training.episodes import negative_mask
 from training.episodic.held_back import TaskSource
 from training.inner_loop import Support, triplet_loss
 from training.metrics import accuracy, bootstrap_interval, gallery_ranks
@@ -153,8 +154,7 @@ def _batch(category: Category, config: ManyModelsConfig, rng: np.random.Generato
     truth = category.truth[picked]
     free = np.setdiff1d(np.arange(len(category.photos)), category.truth)
     photos = np.concatenate([truth, rng.permutation(free)[: config.negatives]])
-    first = np.isin(np.arange(len(photos)), np.unique(photos, return_index=True)[1])
-    mask = torch.from_numpy((truth[:, None] != photos[None, :]) & first).float()
+    mask = torch.from_numpy(negative_mask(truth, photos))
     rows = torch.cat([category.sketches[torch.from_numpy(picked)], category.photos[torch.from_numpy(photos)]])
     return rows, Support(rows[None], mask[None])
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from training.config import ConfigError
-from training.episodes import Episode, draw
+from training.episodes import Episode, draw, negative_mask
 from training.episodic.config import EpisodeConfig, InnerConfig
 from training.episodic.domains import Dataset, Domain
 from training.episodic.sources import Ask, FeatureSource
@@ -241,8 +241,7 @@ class EpisodeStream:
 
     def _mask(self, own: np.ndarray, inner: np.ndarray) -> np.ndarray:
         if self.inner.negatives != "drawn":
-            others: np.ndarray = own[:, None] != inner[None, :]
-            return others.astype(np.float32)
+            return negative_mask(own, inner)
         count = len(own)
         mask = np.zeros((count, len(inner)), np.float32)
         mask[np.arange(count), count + np.arange(count)] = 1.0

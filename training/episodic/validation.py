@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from training.config import ConfigError
-from training.episodes import Episode, Task, draw
+from training.episodes import Episode, Task, draw, negative_mask
 from training.episodic.config import ValidationConfig
 from training.episodic.domains import Dataset, TaskSet, used_rows
 from training.episodic.model import MetaModel
@@ -135,5 +135,5 @@ def support_of(model: MetaModel, bank: Bank, episode: Episode, rng: np.random.Ge
     photos = np.concatenate([truth, others[: inner.further if inner.negatives != "support" else 0]])
     sketches = bank.sketches[torch.from_numpy(task.sketches[episode.support])]
     rows = torch.cat([sketches, bank.photos[torch.from_numpy(task.gallery[photos])]])
-    mask = torch.from_numpy(truth[:, None] != photos[None, :]).to(rows)
+    mask = torch.from_numpy(negative_mask(truth, photos)).to(rows)
     return Support(rows.unsqueeze(0), mask.unsqueeze(0))

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.episodes import negative_mask
+
 
 def layout(places: np.ndarray, photos: int) -> tuple[Tensor, Tensor]:
     """Order [m-k] of the photos' rows and mask [1,k,m-k] of negatives, for k pairs and `photos` different photos.
@@ -14,8 +16,5 @@ def layout(places: np.ndarray, photos: int) -> tuple[Tensor, Tensor]:
     pair's photo in a row of its own; one that several sketches mean has several rows and is a negative in the first of them
     alone, so that it counts once, as on a device.
     """
-    own = torch.from_numpy(places)
-    further = torch.arange(int(places.max()) + 1, photos)
-    order = torch.cat([own, further])
-    first = torch.tensor([place not in places[:index] for index, place in enumerate(places)] + [True] * len(further))
-    return order, ((own[:, None] != order[None, :]) & first[None, :]).float()[None]
+    order = np.concatenate([places, np.arange(int(places.max()) + 1, photos)])
+    return torch.from_numpy(order), torch.from_numpy(negative_mask(places, order))[None]
