@@ -57,7 +57,7 @@ def test_the_margin_gradient_is_that_of_finite_differences(batch: EpisodeBatch) 
     for change in (1e-4, -1e-4):
         with torch.no_grad():
             bias += change
-            values.append(float(made(doubled)[0]))
+            values.append(made(doubled)[0].item())
             bias -= change
     assert float(gradient) == pytest.approx((values[0] - values[1]) / 2e-4, rel=1e-4)
     assert abs(float(gradient)) > 1e-6
@@ -69,14 +69,14 @@ def test_margins_differ_between_tasks_and_lie_between_0_and_1(batch: EpisodeBatc
     support = support_sets(batch.episodes, made.features(batch.sketches), made.features(batch.photos))
     margins = made.model.margin(support).detach()
     assert margins.shape == (3,)
-    assert float(margins.std()) > 0
+    assert margins.std().item() > 0
     assert ((margins > 0) & (margins < 1)).all()
     order = torch.tensor([2, 0, 1, 5, 3, 4])  # a support set has no order
     turned = Support(support.features[:, order], support.mask[:, order[:3]][:, :, order[:3]])
     torch.testing.assert_close(made.model.margin(turned), margins)
     _, values = made(batch)
-    assert float(values["margin/mean"]) == pytest.approx(float(margins.mean()), rel=1e-5)
-    assert float(values["margin/spread"]) == pytest.approx(float(margins.std(correction=0)), rel=1e-4)
+    assert float(values["margin/mean"]) == pytest.approx(margins.mean().item(), rel=1e-5)
+    assert float(values["margin/spread"]) == pytest.approx(margins.std(correction=0).item(), rel=1e-4)
 
 
 def test_a_fixed_margin_and_fixed_step_sizes(batch: EpisodeBatch) -> None:
@@ -134,7 +134,7 @@ def test_where_nothing_is_shown_again_queries_have_the_whole_weight() -> None:
     still = stream(domain, source, EpisodeConfig((3,), 2, 4, augment="none")).batch(0)
     assert not len(still.episodes[0].shown)
     with_share, without = (objective(outer=OuterConfig(shown_weight=share))(still)[0] for share in (0.7, 0.0))
-    assert float(with_share) == pytest.approx(float(without))
+    assert with_share.item() == pytest.approx(without.item())
 
 
 def test_regularisers_act_on_features_in_the_outer_loop_alone(batch: EpisodeBatch) -> None:
