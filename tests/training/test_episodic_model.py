@@ -147,7 +147,7 @@ def test_regularisers_act_on_features_in_the_outer_loop_alone(batch: EpisodeBatc
     plain, values = made(batch)
     total, more = regularised(batch, 0.5)
     assert float(more["loss/outer"]) == float(values["loss/outer"]) == float(plain.detach())
-    assert float(total) == pytest.approx(float(plain) + float(more["loss/domain"]) + float(more["loss/intra"]), rel=1e-5)
+    assert total.item() == pytest.approx(plain.item() + float(more["loss/domain"]) + float(more["loss/intra"]), rel=1e-5)
     assert "domain/accuracy" in more
     total.backward()
     assert gradient_norms(regularised)["gradient/regularisers"] > 0
