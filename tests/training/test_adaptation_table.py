@@ -26,7 +26,7 @@ from training.episodic.table import ROWS, cell, markdown, note_of, tabulate
 
 pytestmark = pytest.mark.torch
 
-HAND = ("none", "prototype", "ridge", "finetune_head", "finetune", "maml", "sign_maml", "ccdg", "upper")
+HAND = ("none", "prototype", "ridge", "centred", "finetune_head", "finetune", "maml", "sign_maml", "ccdg", "upper")
 TABLE = f"""
 methods = {list(HAND)}
 threads = 1
@@ -47,6 +47,7 @@ network_rates = [0.01]
 network_steps = [1]
 shares = [0.5]
 strengths = [0.1, 1.0]
+priors = [2.0]
 [network]
 modules = 1
 [network.outer]

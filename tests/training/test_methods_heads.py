@@ -15,7 +15,7 @@ from tests.training import methods_toys as toys
 from training.config import ConfigError
 from training.episodes import Task, gives
 from training.episodic.methods.choose import ChoosingConfig, choose, choosing_tasks
-from training.episodic.methods.closed import Prototype, Ridge
+from training.episodic.methods.closed import Centred, Prototype, Ridge
 from training.episodic.methods.head import AdaptedHead, DescentConfig, Features, HeadMethod, Layer
 from training.episodic.methods.protocol import ProtocolConfig, episodes, measure
 from training.episodic.methods.settings import PEOPLE, Setting, open_setting
@@ -158,6 +158,20 @@ def test_prototype_moves_sketches_by_the_support_mean(people: Setting, features:
     np.testing.assert_allclose(found, expected, atol=1e-6)
     still = Prototype("prototype", layer, features, 0.0).adapted(encoded, rng)(sketches, photos)
     np.testing.assert_allclose(still, ours @ theirs.T, atol=1e-6)
+
+
+def test_centred_sketches_lose_what_the_support_has_in_common(
+    people: Setting, features: dict[str, Features], start: Path
+) -> None:
+    layer = Layer.of(start)
+    _, _, encoded = next(episodes(people.measured, features["person"], 3, ProtocolConfig((3,), 1)))
+    sketches, photos, _ = encoded.support(0)
+    ours, theirs = (F.normalize(layer.outputs(side), dim=1).numpy() for side in (sketches, photos))
+    for prior, share in ((0.0, 1.0), (3.0, 0.5), (1e9, 0.0)):
+        moved = ours - share * ours.mean(0)
+        expected = moved / np.linalg.norm(moved, axis=1, keepdims=True) @ theirs.T
+        found = Centred("centred", layer, features, prior).adapted(encoded, np.random.default_rng(0))(sketches, photos)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_options_are_chosen_on_training_tasks(people: Setting, features: dict[str, Features], start: Path) -> None:

@@ -31,6 +31,7 @@ ROWS = {
     "upper": Row(WITHOUT, "upper bound: trained on the target tasks"),
     "prototype": Row(WITH, "prototype"),
     "ridge": Row(WITH, "ridge"),
+    "centred": Row(WITH, "centred"),
     "finetune_head": Row(WITH, "fine-tuning, head"),
     "finetune": Row(WITH, "fine-tuning, all weights"),
     "maml": Row(WITH, "MAML"),

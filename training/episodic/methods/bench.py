@@ -14,7 +14,7 @@ from training.checkpoint import read_meta
 from training.config import ConfigError, to_table
 from training.episodic.config import MetaConfig
 from training.episodic.methods.choose import choose
-from training.episodic.methods.closed import Prototype, Ridge
+from training.episodic.methods.closed import Centred, Prototype, Ridge
 from training.episodic.methods.config import TableConfig
 from training.episodic.methods.head import AdaptedHead, DescentConfig, Features, HeadMethod, Layer, learned_head
 from training.episodic.methods.learned import MetaPlace, read_arm, train_arm
@@ -29,7 +29,7 @@ from training.episodic.methods.upper import Folded, Upper, fold_tasks
 from training.episodic.table import ROWS
 from training.trainer import LAST
 
-CHOSEN = ("finetune_head", "prototype", "ridge", "finetune")  # rows whose options are chosen for every k
+CHOSEN = ("finetune_head", "prototype", "ridge", "centred", "finetune")  # rows whose options are chosen for every k
 META_TRAINED = ("regularised", "anil", "ours")  # and all rows of the plots alone
 FREE = ("every", "threads")  # of a loop: what may change when it goes on
 
@@ -129,6 +129,9 @@ class Bench:
         if name == "ridge":
             found = choose(grids.strengths, lambda strength: Ridge(name, layer, features, strength), setting, k, choosing)
             return Ridge(name, layer, features, found[0]), _said("strength", grids.strengths, found)
+        if name == "centred":
+            found = choose(grids.priors, lambda prior: Centred(name, layer, features, prior), setting, k, choosing)
+            return Centred(name, layer, features, found[0]), _said("prior", grids.priors, found)
         if name == "finetune_head":
             product = itertools.product(grids.head_rates, grids.head_steps, grids.head_sides)
             heads = [DescentConfig(rate, steps, side=side) for rate, steps, side in product]

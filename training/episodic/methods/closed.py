@@ -11,7 +11,12 @@ Ridge (after Bertinetto et al., ICLR 2019): the change of the head, of sketches 
         min over D of  sum_i |W s_i + b + D [s_i 1] - |W s_i + b| z_photo(i)|^2 + l |D|^2,
     solved in the span of the support, D = R^T (S S^T + 1 + l I)^-1 [S 1] with residuals R [k,D].
 
-Both move sketches alone, so that every photo's embedding stays. r and l are chosen on training tasks.
+Centred: what all sketches of a task have in common says nothing about which photo is meant. It is estimated by the support's mean
+    sketch, drawn towards the origin as a mean of few (p pairs' worth of zeros among the k),
+        z_s -> normalise(z_s - k / (k + p) c_sketch).
+    The support's photos play no part.
+
+All move sketches alone, so that every photo's embedding stays. r, l and p are chosen on training tasks.
 """
 
 from __future__ import annotations
@@ -63,5 +68,23 @@ class Ridge(HeadMethod):
         def embed(features: Tensor, role: Role) -> np.ndarray:
             outputs = self.layer.outputs(features)
             return unit(outputs + (features @ sketches.T + 1.0) @ coefficients if role == "sketch" else outputs)
+
+        return cosine(embed)
+
+
+@dataclass(frozen=True, eq=False)
+class Centred(HeadMethod):
+    """Sketches lose the support's mean sketch; `prior` is p, 0 or more."""
+
+    prior: float = 2.0
+
+    def adapted(self, episode: EncodedEpisode, rng: np.random.Generator) -> Scorer:
+        sketches, _, _ = episode.support(0)
+        ours = F.normalize(self.layer.outputs(sketches), dim=1)
+        common = ours.sum(0) / (len(ours) + self.prior)
+
+        def embed(features: Tensor, role: Role) -> np.ndarray:
+            rows = F.normalize(self.layer.outputs(features), dim=1)
+            return unit(rows - common if role == "sketch" else rows)
 
         return cosine(embed)

@@ -37,6 +37,7 @@ class Grids:
     network_steps: tuple[int, ...] = (1, 5)
     shares: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75, 1.0)
     strengths: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+    priors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 32.0)
 
     def __post_init__(self) -> None:
         for name, values in vars(self).items():
