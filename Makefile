@@ -112,6 +112,7 @@ bench: $(VENV)/.development
 	@for peer in $(PEERS); do $(PIP) $$peer || echo "$$peer cannot be installed here: left out"; done
 	$(BIN)/python -m benchmarks.raster
 	$(BIN)/python -m benchmarks.adapt
+	$(BIN)/python -m benchmarks.meta
 	$(BIN)/python -m benchmarks.document
 
 $(VENV)/bin/python:
