@@ -1,16 +1,20 @@
-"""The model file: a folder with ``manifest.json``, ``encoder.onnx`` and ``head.safetensors``; hashes are checked on load.
+"""The model file: a folder with ``manifest.json``, ``head.safetensors``, ``encoder.onnx`` and its variants; hashes are checked.
 
 {"format": "fgsbir-edge-bundle", "version": 1, "name": "...",
  "input": {"size": 160, "mean": [..3], "std": [..3], "photo_fit": "pad", "photo_shift": 5 (left out where it is 0),
            "sketch": {"style": "antialias", "line_width": 2.0, "ink": "dark"}},
  "features": C, "embedding": D,
  "files": {"encoder.onnx": {"sha256": "...", "bytes": n}, "head.safetensors": {...}},
+ "head": {what head.safetensors holds, for people to read},
+ "variants": {"fp32": {"file": "encoder.onnx", "sha256": "...", "bytes": n, "accuracy": {...}, "parity": {...}, "made": {...}},
+              "fp16": {"file": "encoder.fp16.onnx", ...}, "int8": ...},
  "provenance": {...}}
+
+"head" and "variants" are younger than version 1; a bundle without them is whole and has the variant fp32 alone.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
@@ -19,15 +23,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fgsbir_edge.errors import BundleFormatError, BundleHashError, BundleMissingFileError, OutputError
 from fgsbir_edge.files import read_bounded, sync_folder, write_atomic
 from fgsbir_edge.head import Head, digest_of
 from fgsbir_edge.preprocess import InputSpec
+from fgsbir_edge.variant import ENCODER, FP32, Variant, digest
 
 FORMAT, VERSION = "fgsbir-edge-bundle", 1
-MANIFEST, ENCODER, HEAD = "manifest.json", "encoder.onnx", "head.safetensors"
+MANIFEST, HEAD = "manifest.json", "head.safetensors"
 MAX_MANIFEST_BYTES = 2**20
 MAX_ENCODER_BYTES = 2**31 - 1  # protobuf's own limit
 DEFAULT_FOLDER = Path(__file__).parent / "models" / "default"
@@ -35,7 +41,11 @@ DEFAULT_FOLDER = Path(__file__).parent / "models" / "default"
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A loaded bundle. ``encoder`` holds the very bytes whose hash was checked; ``path`` is None for one made in memory."""
+    """A loaded bundle. ``encoder`` holds the very bytes whose hash was checked; ``path`` is None for one made in memory.
+
+    ``variants`` always holds "fp32", which is ``encoder``. Variants that were made from another encoder (``replace`` with a new
+    one) are dropped.
+    """
 
     name: str
     input: InputSpec
@@ -43,15 +53,61 @@ class Bundle:
     head: Head
     provenance: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        given = dict(self.variants)
+        plain = given.get(FP32, Variant(FP32, self.encoder_sha256, len(self.encoder)))
+        if plain.sha256 != self.encoder_sha256:
+            plain, given = Variant(FP32, self.encoder_sha256, len(self.encoder)), {}
+        object.__setattr__(self, "variants", MappingProxyType({FP32: plain} | given))
 
     @cached_property
     def encoder_sha256(self) -> str:
-        """SHA-256 of the ONNX file."""
-        return hashlib.sha256(self.encoder).hexdigest()
+        """SHA-256 of the fp32 ONNX file."""
+        return digest(self.encoder)
+
+    def variant(self, name: str) -> Variant:
+        """The variant of this name. Raises BundleMissingFileError, which lists those that are there."""
+        if name not in self.variants:
+            raise BundleMissingFileError(
+                f"{self._place}: no variant {name!r}, there are {', '.join(self.variants)}; choose one of these, or export the "
+                "bundle with --variants"
+            )
+        return self.variants[name]
+
+    def encoder_bytes(self, variant: str = FP32) -> bytes:
+        """A variant's ONNX file. Raises BundleMissingFileError (no such variant, or its file is gone) and BundleHashError."""
+        entry = self.variant(variant)
+        if variant == FP32:
+            return self.encoder
+        if entry.content is not None:
+            return entry.content
+        if self.path is None:
+            raise BundleMissingFileError(f"{self.name}: variant {variant!r} has no file; save the bundle it comes from first")
+        data = _read(self.path / entry.file, MAX_ENCODER_BYTES)
+        _check(self.path / entry.file, digest(data), entry.sha256)
+        return data
+
+    def encoder_path(self, variant: str = FP32) -> Path:
+        """A variant's ONNX file on disk, its hash checked now. Raises what ``encoder_bytes`` does, and for a bundle in memory."""
+        entry = self.variant(variant)
+        if self.path is None:
+            raise BundleMissingFileError(f"{self.name}: the bundle is in memory and has no files; save it first")
+        path = self.path / entry.file
+        _check(path, digest(_read(path, MAX_ENCODER_BYTES)), entry.sha256)
+        return path
+
+    @property
+    def _place(self) -> str:
+        return self.name if self.path is None else str(self.path)
 
     @cached_property
     def features_digest(self) -> str:
-        """What stored photo features depend on: the encoder and how photos become its input. Galleries are bound to it."""
+        """What stored photo features depend on: the encoder and how photos become its input. Galleries are bound to it.
+
+        Variants share it: they are the same network, and each one's distance to fp32 was measured when it was made.
+        """
         photo = {name: value for name, value in self.input.to_manifest().items() if name != "sketch"}
         return digest_of(self.encoder_sha256.encode(), json.dumps(photo, sort_keys=True).encode())
 
@@ -81,6 +137,9 @@ class Bundle:
             spec = InputSpec.from_manifest(manifest["input"])
             features, embedding = int(manifest["features"]), int(manifest["embedding"])
             hashes = {name: str(manifest["files"][name]["sha256"]) for name in (ENCODER, HEAD)}
+            variants = {key: Variant.from_manifest(key, entry) for key, entry in manifest.get("variants", {}).items()}
+            if verify and FP32 in variants and variants[FP32].sha256 != hashes[ENCODER]:
+                raise ValueError(f"variant {FP32!r} and {ENCODER} have different hashes")
             name, provenance = str(manifest["name"]), dict(manifest.get("provenance", {}))
         except KeyError as error:
             raise BundleFormatError(f"{folder / MANIFEST}: {error} is missing; export the bundle again") from error
@@ -88,20 +147,15 @@ class Bundle:
             raise BundleFormatError(f"{folder / MANIFEST}: {error}; export the bundle again") from error
         encoder, head_bytes = _read(folder / ENCODER, MAX_ENCODER_BYTES), _read(folder / HEAD)
         if verify:
-            for part, data in ((ENCODER, encoder), (HEAD, head_bytes)):
-                got = hashlib.sha256(data).hexdigest()
-                if got != hashes[part]:
-                    raise BundleHashError(
-                        f"{folder / part}: sha256 is {got[:12]}, the manifest says {hashes[part][:12]}; the file was changed or "
-                        "is damaged, copy the bundle again"
-                    )
+            _check(folder / ENCODER, digest(encoder), hashes[ENCODER])
+            _check(folder / HEAD, digest(head_bytes), hashes[HEAD])
         head = Head.from_bytes(head_bytes, str(folder / HEAD))
         if head.weight.shape != (embedding, features):
             raise BundleFormatError(
                 f"{folder / HEAD}: weight has shape {list(head.weight.shape)}, the manifest says {[embedding, features]}; "
                 "export the bundle again"
             )
-        return cls(name, spec, encoder, head, provenance, folder)
+        return cls(name, spec, encoder, head, provenance, folder, variants)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the bundle folder; an existing one is replaced only once the new one is complete. Raises OutputError.
@@ -111,7 +165,7 @@ class Bundle:
         target = Path(folder)
         if target.exists() and not (target / MANIFEST).is_file():
             raise OutputError(f"{target}: exists and is not a bundle; choose another folder or remove it first")
-        parts = {ENCODER: self.encoder, HEAD: self.head.to_bytes()}
+        parts = {entry.file: self.encoder_bytes(name) for name, entry in self.variants.items()} | {HEAD: self.head.to_bytes()}
         manifest = {
             "format": FORMAT,
             "version": VERSION,
@@ -119,7 +173,9 @@ class Bundle:
             "input": self.input.to_manifest(),
             "features": self.head.features,
             "embedding": self.head.embedding,
-            "files": {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in parts.items()},
+            "files": {name: {"sha256": digest(data), "bytes": len(data)} for name, data in parts.items()},
+            "head": _described(self.head),
+            "variants": {name: entry.to_manifest() for name, entry in self.variants.items()},
             "provenance": dict(self.provenance),
         }
         mark = f"{os.getpid()}.{secrets.token_hex(4)}"
@@ -144,11 +200,40 @@ class Bundle:
 
 
 def write_bundle(
-    folder: str | os.PathLike[str], *, name: str, encoder: bytes, head: Head, input: InputSpec, provenance: Mapping[str, Any]
+    folder: str | os.PathLike[str],
+    *,
+    name: str,
+    encoder: bytes,
+    head: Head,
+    input: InputSpec,
+    provenance: Mapping[str, Any],
+    variants: Mapping[str, Variant] | None = None,
 ) -> Bundle:
     """Write a bundle and read it back as a user would, hashes and all. Raises OutputError and what ``Bundle.load`` raises."""
-    Bundle(name, input, encoder, head, provenance).save(folder)
+    Bundle(name, input, encoder, head, provenance, variants=variants or {}).save(folder)
     return Bundle.load(folder)
+
+
+def _described(head: Head) -> dict[str, Any]:
+    """What a reader of the manifest wants to know of the head; the device reads head.safetensors alone."""
+    net = head.margin_net
+    return {
+        "digest": head.digest,
+        "step_sizes": [float(size) for size in head.step_sizes],
+        "margin": head.margin if net is None else None,
+        "margin_network": None if net is None else {"hidden": len(net.b1), "sha256": digest_of(net.packed.tobytes())},
+        "sharpness": head.sharpness,
+        "side": head.side,
+        "negatives": head.negatives,
+    }
+
+
+def _check(path: Path, got: str, wanted: str) -> None:
+    if got != wanted:
+        raise BundleHashError(
+            f"{path}: sha256 is {got[:12]}, the manifest says {wanted[:12]}; the file was changed or is damaged, "
+            "copy the bundle again"
+        )
 
 
 def _read(path: Path, limit: int = 256 * 2**20) -> bytes:

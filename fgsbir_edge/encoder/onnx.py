@@ -31,8 +31,12 @@ class OnnxEncoder:
     The number of threads is always explicit: left to itself the runtime takes every core, and collapses when one is busy.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        """Load a bundle's graph. Raises BundleFormatError when it cannot be run, or has another interface than its manifest."""
+    def __init__(self, bundle: Bundle, threads: int | None = None, variant: str = "fp32") -> None:
+        """Load a bundle's graph, or another ``variant`` of it.
+
+        Raises BundleFormatError when it cannot be run, or has another interface than its manifest, and what
+        ``Bundle.encoder_bytes`` raises.
+        """
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
@@ -40,8 +44,9 @@ class OnnxEncoder:
         options.intra_op_num_threads = default_threads() if threads is None else threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _ERRORS_ONLY
+        model = bundle.encoder_bytes(variant)
         try:
-            self._session = onnxruntime.InferenceSession(bundle.encoder, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions share no base class of their own
             reason = " ".join(str(error).split())[:200]
             raise BundleFormatError(f"encoder.onnx: cannot be loaded ({reason}); export the bundle again") from error
