@@ -143,3 +143,21 @@ class DeviceError(FgsbirError):
     """No GPU can be used, CUDA refused, or an array does not lie on the GPU where it is needed."""
 
     exit_code = 31
+
+
+class TensorrtMissingError(FgsbirError):
+    """TensorRT's Python module cannot be imported, or is older than 10.3."""
+
+    exit_code = 32
+
+
+class EngineBuildError(FgsbirError):
+    """TensorRT does not read an ONNX file, or does not build an engine from it."""
+
+    exit_code = 33
+
+
+class EngineCacheError(FgsbirError):
+    """The folder of built engines is not private to this user, or cannot be used."""
+
+    exit_code = 34
