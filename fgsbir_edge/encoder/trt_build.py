@@ -1,7 +1,7 @@
 """An ONNX file to a TensorRT engine, on the device that is going to run it.
 
-Networks are strongly typed: the arithmetic is what the ONNX file says, tensor by tensor, so precision is chosen by choosing a variant of
-the bundle, not by a flag. One source serves TensorRT 10.3 (JetPack 6) to 11.4, and TensorRT-RTX.
+Networks are strongly typed: the arithmetic is what the ONNX file says, tensor by tensor, so precision is chosen by choosing a
+variant of the bundle, not by a flag. One source serves TensorRT 10.3 (JetPack 6) to 11.4, and TensorRT-RTX.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def build_plan(data: bytes, options: BuildOptions, say: Say, timing: bytes | Non
     """Like ``build_engine`` for a file's bytes; with what was learnt about this GPU's speed in earlier builds.
 
     Args:
-        timing: an earlier timing cache (b"": none yet), or None to do without. Measurements of another GPU or release are not used.
+        timing: an earlier timing cache (b"": none yet), or None to do without. Another GPU's is not used.
 
     Returns:
         The engine, and the timing cache to keep for the next build (b"" without).
@@ -118,8 +118,8 @@ def build_plan(data: bytes, options: BuildOptions, say: Say, timing: bytes | Non
         if not parser.parse(data):
             found = "; ".join(str(one) for one in _troubles(parser, heard)[:_SHOWN])
             raise EngineBuildError(
-                f"{library.name} {library.version} does not read the model: {found}. 'fgsbir-edge engine check' lists all that it "
-                "lacks; export the bundle again, or update TensorRT"
+                f"{library.name} {library.version} does not read the model: {found}; 'fgsbir-edge engine check' lists everything, "
+                "export the bundle again or update TensorRT"
             )
         progress = Progress()
         monitor = progress.monitor(library.trt)
@@ -209,7 +209,10 @@ def _failure(library: Library, heard: Messages, options: BuildOptions) -> Engine
     remedy = "look at its log (--verbose --verbose), or try another variant"
     if any(word in error.lower() for error in heard.errors for word in _MEMORY_WORDS):
         limit = "its own limit" if options.memory is None else f"a limit of {options.memory / 2**20:.1f} MiB"
-        remedy = f"memory ran out under {limit}: allow more (--memory), free some, build for smaller batches (--batches), or use fp16 or int8"
+        remedy = (
+            f"memory ran out under {limit}: allow more (--memory), free some, build for smaller batches (--batches), "
+            "or use the variant fp16 or int8"
+        )
     return EngineBuildError(f"{library.name} {library.version} built no engine: {_log(heard)}; {remedy}")
 
 

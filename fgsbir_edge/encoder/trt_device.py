@@ -1,4 +1,4 @@
-"""Which GPU, driver and CUDA runtime an engine would be built for: asked of the driver itself, without a CUDA library for Python."""
+"""Which GPU, driver and CUDA runtime an engine would be built for, asked of the driver itself."""
 
 from __future__ import annotations
 
@@ -85,12 +85,8 @@ def _runtime(load: Callable[[str], Any]) -> str:
 
 
 def _release() -> str:
-    for path in RELEASES:
-        try:
-            return path.read_text(encoding="utf-8", errors="replace").splitlines()[0].strip("# ")
-        except (OSError, IndexError):
-            continue
-    return ""
+    path = next((path for path in RELEASES if path.is_file()), None)
+    return "" if path is None else path.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip("# ")
 
 
 def _version(number: int) -> str:

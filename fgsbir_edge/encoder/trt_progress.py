@@ -59,7 +59,8 @@ class Progress:
 def with_heartbeat(work: Callable[[], T], progress: Progress, say: Say, seconds: float = HEARTBEAT_SECONDS) -> T:
     """``work()``, done in a thread of its own, while this one says every few seconds how far it is.
 
-    An interrupt (Ctrl-C) makes TensorRT stop after the step it is at; then KeyboardInterrupt is raised. A second one does not wait.
+    An interrupt (Ctrl-C) makes TensorRT stop after the step it is at; then KeyboardInterrupt is raised. A second one is raised
+    at once.
     """
     results: list[T] = []
     failures: list[BaseException] = []
