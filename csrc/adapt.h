@@ -23,6 +23,7 @@ struct AdaptSupports {
     const std::int64_t* gram_offsets;  // [S] in elements
     std::int64_t count;                // S
     std::int64_t width;                // D
+    const std::uint8_t* shifted = nullptr;  // [R] 1: AdaptTasks::shifts move the row; read only where there are any
 };
 
 // Photos that left-out sketches are ranked among, packed; nothing is ranked where count is 0. Several supports may share a pool.
@@ -47,6 +48,7 @@ struct AdaptTasks {
     const std::int32_t* truth;        // [B] its true photo, counted within the pool; read only where query is not -1
     std::int64_t count;               // B
     std::uint8_t photos_move;         // 1: the pool's photos go through the changed head too (side "both"), 0: queries alone
+    const double* shifts = nullptr;   // [B, D] added to a task's shifted rows, its query too, before any step; nullptr: nothing is
 };
 
 // The margin network: x = [d(a, p), d(a, n), d(a, n) - d(a, p)] per triplet at the base outputs, h_i = ReLU(W1 x_i + b1),
@@ -95,8 +97,8 @@ struct AdaptResults {
 // sqrt(max(|z - z'|^2, 1e-12)) of the normalised outputs z = u / max(|u|, 1e-12). Each step, with G = dL/dU on the moving rows:
 // V = momentum V + G, U -= alpha_t gram V and A -= alpha_t V.
 //
-// A task without triplets changes nothing: its coefficients and losses are 0, its margin is the given one and its ranks are
-// equal. Rank of a photo: how many photos of the pool are not farther from the query than it is, by inner products of unit
+// A task without triplets changes nothing but by its shift: its coefficients and losses are 0, its margin is the given one.
+// Rank of a photo: how many photos of the pool are not farther from the query than it is, by inner products of unit
 // vectors that count as equal within 1e-6; ties count against, and so does NaN (fgsbir_edge/ranking.py).
 //
 // Tasks are dealt out to up to `threads` threads; every task is computed by one, in a fixed order of sums, so results are the
@@ -164,14 +166,28 @@ struct AdaptPeople {
     double margin;     // of every task; NaN asks the margin network
 };
 
+// What all sketches of a person or a category have in common says nothing about which photo is meant. It is estimated by the mean
+// of a task's k sketches, drawn towards 0 as if `prior` more of them lay there: the shift is -k / (k + prior) times the mean of
+// their first outputs. Infinity: no shift.
+struct AdaptCentre {
+    double prior;
+};
+
 // All that AdaptSupports and AdaptTasks need beside outputs and gram: for each support the task with all pairs, then its folds.
 struct AdaptPeoplePlan {
-    std::vector<std::uint8_t> moves;
+    std::vector<std::uint8_t> moves, sketches;  // [R] sketches: 1 for rows of sketches, as AdaptSupports::shifted
     std::vector<std::int64_t> gram_offsets, triplet_offsets, result_rows;
     std::vector<std::int64_t> first_task;  // [S + 1] tasks of support s are first_task[s] .. first_task[s + 1] - 1
     std::vector<std::int32_t> support, triplets, query, truth;
+    std::vector<std::int32_t> left_out;  // [B] the pair that a task leaves out; -1: none
     std::vector<double> margins;
+    std::vector<double> shifts;  // [B, D] once centre() has filled it
     bool photos_move = false;
+
+    // Fills shifts from outputs [R, D]; leaves them empty where the prior is infinite. Throws std::invalid_argument where it is
+    // NaN or negative.
+    template <typename Real>
+    void centre(const AdaptPeople& people, AdaptCentre centre, const Real* outputs, std::int64_t width);
 
     AdaptTasks tasks() const;  // a view, valid as long as the plan is
 };

@@ -73,6 +73,7 @@ void check_adapt(const AdaptBatch<Real>& batch) {
         refuse("pool_of[" + text(s) + "] is " + text(pools.pool_of[s]) + ", but there are " + text(pools.count) + " pools");
     }
     check_offsets("triplet_offsets", tasks.triplet_offsets, tasks.count);
+    if (tasks.shifts != nullptr && supports.shifted == nullptr) refuse("there are shifts, but not which rows they move");
     for (std::int64_t b = 0; b < tasks.count; ++b) {
         const std::int64_t s = tasks.support[b];
         if (s < 0 || s >= supports.count) {

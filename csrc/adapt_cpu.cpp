@@ -34,7 +34,7 @@ std::vector<Real> pool_norms(const AdaptBatch<Real>& batch, int threads) {
     return norms;
 }
 
-// Computes tasks one after another and keeps what belongs to a support while tasks stay with it.
+// Computes tasks one after another and keeps what belongs to a support while tasks stay with it and have no shifts of their own.
 template <typename Real>
 class Worker {
   public:
@@ -47,10 +47,11 @@ class Worker {
     void compute(Index task) {
         const auto start = std::chrono::steady_clock::now();
         const AdaptTasks& tasks = batch_.tasks;
-        if (tasks.support[task] != support_) {
+        if (tasks.support[task] != support_ || tasks.shifts != nullptr) {
             scratch_.rewind({0, 0});
             support_ = tasks.support[task];
-            prepared_ = prepare(batch_.supports, support_, scratch_);
+            const double* shift = tasks.shifts == nullptr ? nullptr : tasks.shifts + task * batch_.supports.width;
+            prepared_ = prepare(batch_.supports, support_, shift, scratch_);
             mark_ = scratch_.mark();
         }
         scratch_.rewind(mark_);

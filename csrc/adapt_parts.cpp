@@ -92,7 +92,7 @@ void Scratch::trim() {
 // ---- supports ----
 
 template <typename Real>
-Prepared<Real> prepare(const AdaptSupports<Real>& supports, Index support, Scratch& scratch) {
+Prepared<Real> prepare(const AdaptSupports<Real>& supports, Index support, const double* shift, Scratch& scratch) {
     const Index first = supports.row_offsets[support];
     Prepared<Real> p{};
     p.items = supports.row_offsets[support + 1] - first;
@@ -113,13 +113,15 @@ Prepared<Real> prepare(const AdaptSupports<Real>& supports, Index support, Scrat
     p.place = place;
     p.in_order = std::is_sorted(order, order + p.items);
     const Real* rows = supports.outputs + first * p.width;
-    if (p.in_order && p.width == p.ld_width) {
+    if (p.in_order && p.width == p.ld_width && shift == nullptr) {
         p.outputs = rows;
     } else {
         Real* outputs = scratch.take<Real>(p.items * p.ld_width);
         for (Index i = 0; i < p.items; ++i) {
             std::copy_n(rows + order[i] * p.width, p.width, outputs + i * p.ld_width);
             std::fill_n(outputs + i * p.ld_width + p.width, p.ld_width - p.width, Real{0});
+            if (shift == nullptr || supports.shifted[first + order[i]] == 0) continue;
+            for (Index d = 0; d < p.width; ++d) outputs[i * p.ld_width + d] += static_cast<Real>(shift[d]);
         }
         p.outputs = outputs;
     }
@@ -295,8 +297,8 @@ bool prefers_gram(const Prepared<Real>& s, const TripletGraph& graph, Index step
 
 template bool prefers_gram<float>(const Prepared<float>&, const TripletGraph&, Index);
 template bool prefers_gram<double>(const Prepared<double>&, const TripletGraph&, Index);
-template Prepared<float> prepare<float>(const AdaptSupports<float>&, Index, Scratch&);
-template Prepared<double> prepare<double>(const AdaptSupports<double>&, Index, Scratch&);
+template Prepared<float> prepare<float>(const AdaptSupports<float>&, Index, const double*, Scratch&);
+template Prepared<double> prepare<double>(const AdaptSupports<double>&, Index, const double*, Scratch&);
 template void prepare_gram<float>(Prepared<float>&, Scratch&);
 template void prepare_gram<double>(Prepared<double>&, Scratch&);
 

@@ -82,8 +82,9 @@ struct Prepared {
     const double* inner = nullptr;      // [m, ld_items] inner products of outputs
 };
 
+// shift [D] is added to the rows that supports.shifted names; nullptr: none.
 template <typename Real>
-Prepared<Real> prepare(const AdaptSupports<Real>& supports, Index support, Scratch& scratch);
+Prepared<Real> prepare(const AdaptSupports<Real>& supports, Index support, const double* shift, Scratch& scratch);
 template <typename Real>
 void prepare_gram(Prepared<Real>& support, Scratch& scratch);
 

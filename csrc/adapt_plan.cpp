@@ -1,5 +1,6 @@
 // Which triplets a support gives, with all pairs and with each one left out.
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -84,6 +85,7 @@ AdaptPeoplePlan plan_people(const AdaptPeople& people) {
     AdaptPeoplePlan plan;
     plan.photos_move = people.photos_move;
     plan.moves.assign(static_cast<std::size_t>(people.row_offsets[people.count]), people.photos_move ? 1 : 0);
+    plan.sketches.assign(plan.moves.size(), 0);
     plan.triplet_offsets.push_back(0);
     plan.first_task.push_back(0);
     std::int64_t gram = 0;
@@ -92,6 +94,7 @@ AdaptPeoplePlan plan_people(const AdaptPeople& people) {
         const std::int64_t pair = people.pair_offsets[s], pairs = people.pair_offsets[s + 1] - pair;
         const Planner planner(people.photo_of + pair, pairs, items, people.negatives);
         std::fill_n(plan.moves.begin() + row, pairs, std::uint8_t{1});
+        std::fill_n(plan.sketches.begin() + row, pairs, std::uint8_t{1});
         plan.gram_offsets.push_back(gram);
         gram += items * items;
         const bool folds = people.fold_pairs > 0 && pairs >= people.fold_pairs;
@@ -102,6 +105,7 @@ AdaptPeoplePlan plan_people(const AdaptPeople& people) {
             plan.triplet_offsets.push_back(static_cast<std::int64_t>(plan.triplets.size() / 3));
             plan.support.push_back(static_cast<std::int32_t>(s));
             plan.result_rows.push_back(left_out < 0 ? row : -1);
+            plan.left_out.push_back(static_cast<std::int32_t>(left_out));
             plan.query.push_back(ranked ? static_cast<std::int32_t>(left_out) : -1);
             plan.truth.push_back(ranked ? people.truth[pair + left_out] : -1);
             plan.margins.push_back(people.margin);
@@ -115,7 +119,33 @@ AdaptTasks AdaptPeoplePlan::tasks() const {
     const std::int64_t count = static_cast<std::int64_t>(support.size());
     const std::uint8_t both = photos_move ? 1 : 0;
     return {support.data(), triplets.data(), triplet_offsets.data(), margins.data(), result_rows.data(),
-            query.data(),   truth.data(),    count,                  both};
+            query.data(),   truth.data(),    count,                  both,           shifts.empty() ? nullptr : shifts.data()};
 }
+
+template <typename Real>
+void AdaptPeoplePlan::centre(const AdaptPeople& people, AdaptCentre centre, const Real* outputs, std::int64_t width) {
+    if (!(centre.prior >= 0.0)) {
+        throw std::invalid_argument("adapt: the prior of the centre is " + std::to_string(centre.prior) +
+                                    ", expected 0 or more, or infinity for none");
+    }
+    shifts.clear();
+    if (centre.prior == std::numeric_limits<double>::infinity()) return;
+    shifts.resize(support.size() * static_cast<std::size_t>(width));
+    for (std::size_t task = 0; task < support.size(); ++task) {
+        const std::int64_t s = support[task], row = people.row_offsets[s], pair = people.pair_offsets[s];
+        double* shift = shifts.data() + task * static_cast<std::size_t>(width);
+        std::int64_t taking_part = 0;
+        for (std::int64_t i = 0; i < people.pair_offsets[s + 1] - pair; ++i) {
+            if (people.photo_of[pair + i] == -1 || i == left_out[task]) continue;
+            ++taking_part;
+            for (std::int64_t d = 0; d < width; ++d) shift[d] -= static_cast<double>(outputs[(row + i) * width + d]);
+        }
+        const double share = taking_part == 0 ? 0.0 : 1.0 / (static_cast<double>(taking_part) + centre.prior);
+        for (std::int64_t d = 0; d < width; ++d) shift[d] *= share;
+    }
+}
+
+template void AdaptPeoplePlan::centre<float>(const AdaptPeople&, AdaptCentre, const float*, std::int64_t);
+template void AdaptPeoplePlan::centre<double>(const AdaptPeople&, AdaptCentre, const double*, std::int64_t);
 
 }  // namespace fgsbir

@@ -49,6 +49,10 @@ Ranks rank_query(const AdaptBatch<Real>& batch, Index task, const Prepared<Real>
     Real *base = scratch.zeros<Real>(ld), *adapted = scratch.take<Real>(ld);
     std::copy_n(batch.supports.outputs + (batch.supports.row_offsets[s] + query) * width, width, base);
     std::copy_n(base, ld, adapted);
+    if (batch.tasks.shifts != nullptr && batch.supports.shifted[batch.supports.row_offsets[s] + query] != 0) {
+        const double* shift = batch.tasks.shifts + task * width;
+        for (Index d = 0; d < width; ++d) adapted[d] += static_cast<Real>(shift[d]);
+    }
     if (coefficients != nullptr) {
         for (Index i = 0; i < support.moving; ++i) {
             const Real factor = support.gram[query * support.items + support.order[i]];

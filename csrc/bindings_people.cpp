@@ -1,5 +1,7 @@
 // _native's prepare_support, adapt_support, adapt_features and form_head.
+#include <algorithm>
 #include <chrono>
+#include <limits>
 #include <vector>
 
 #include "bindings_adapt.h"
@@ -13,18 +15,21 @@ struct Settings {
     bool photos_move;
     std::vector<double> step_sizes;
     double margin, sharpness, momentum;
+    AdaptCentre centre;
     py::array margin_net;
     std::int64_t hidden = 0;
     std::int64_t fold_pairs;
     AdaptForm form;
 
     Settings(const std::string& side, const std::string& negatives_name, const py::array& sizes, double fixed_margin,
-             const py::object& net, double sharpness_, double momentum_, std::int64_t folds, const std::string& form_name)
+             const py::object& net, double sharpness_, double momentum_, double centre_, std::int64_t folds,
+             const std::string& form_name)
         : negatives(negatives_named(negatives_name)),
           photos_move(bindings::photos_move(side)),
           margin(fixed_margin),
           sharpness(sharpness_),
           momentum(momentum_),
+          centre{centre_},
           fold_pairs(folds),
           form(form_named(form_name)) {
         if (has_layout<float>(sizes, 1)) {
@@ -152,8 +157,10 @@ py::tuple learn(const AdaptHead<Real>& head, const Supports& supports, const py:
             people.truth = pool.truth.data();
         }
         plan = plan_people(people);
+        plan.centre(people, settings.centre, batch.supports.outputs, head.width);
     }
     batch.supports.moves = plan.moves.data();
+    batch.supports.shifted = plan.sketches.data();
     batch.supports.gram_offsets = plan.gram_offsets.data();
     batch.tasks = plan.tasks();
     py::array_t<Real> coefficients({people.row_offsets[people.count], head.width});
@@ -179,7 +186,17 @@ py::tuple learn(const AdaptHead<Real>& head, const Supports& supports, const py:
         }
         pool_sizes = sizes;
     }
-    return py::make_tuple(coefficients, losses, margins, ranks, seconds, pool_seconds, pool_sizes, first_task);
+    py::object shifts = py::none();
+    if (!plan.shifts.empty()) {  // those of the tasks with all pairs
+        py::array_t<Real> of_supports({people.count, head.width});
+        for (std::int64_t s = 0; s < people.count; ++s) {
+            const double* shift = plan.shifts.data() + plan.first_task[static_cast<std::size_t>(s)] * head.width;
+            std::transform(shift, shift + head.width, of_supports.mutable_data() + s * head.width,
+                           [](double value) { return static_cast<Real>(value); });
+        }
+        shifts = of_supports;
+    }
+    return py::make_tuple(coefficients, losses, margins, ranks, seconds, pool_seconds, pool_sizes, first_task, shifts);
 }
 
 template <typename Real>
@@ -267,9 +284,12 @@ py::tuple adapt_features_as(const py::array& weight, const py::array& bias, cons
     if (changed.weight != nullptr) {
         const py::array coefficients = learned[0];
         const auto *a = static_cast<const Real*>(coefficients.data()), *x = static_cast<const Real*>(made.rows.data());
+        const py::object shifts = learned[8];
+        const Real* shift = shifts.is_none() ? nullptr : static_cast<const Real*>(py::array(shifts).data());
         const std::int64_t moving = settings.photos_move ? made.row_offsets.back() : views[0].pairs;  // sketches come first
         const py::gil_scoped_release release;
         form_head(head, a, x, moving, changed.weight, changed.bias, threads);
+        for (std::int64_t d = 0; shift != nullptr && d < head.width; ++d) changed.bias[d] += shift[d];
     }
     py::array_t<std::int64_t> row_offsets(static_cast<py::ssize_t>(made.row_offsets.size()), made.row_offsets.data());
     return py::make_tuple(made.rows, made.photo_of, row_offsets) + learned;
@@ -298,18 +318,18 @@ py::tuple prepare_support(const py::array& weight, const py::array& bias, const 
 
 py::tuple adapt_support(const py::array& weight, const py::array& bias, const py::tuple& support, const py::object& candidates,
                         const std::string& side, const std::string& negatives, const py::array& step_sizes, double margin,
-                        const py::object& margin_net, double sharpness, double momentum, std::int64_t fold_pairs, int threads,
+                        const py::object& margin_net, double sharpness, double momentum, double centre, std::int64_t fold_pairs, int threads,
                         const std::string& form) {
-    const Settings settings(side, negatives, step_sizes, margin, margin_net, sharpness, momentum, fold_pairs, form);
+    const Settings settings(side, negatives, step_sizes, margin, margin_net, sharpness, momentum, centre, fold_pairs, form);
     const auto chosen = is_double(weight) ? &adapt_support_as<double> : &adapt_support_as<float>;
     return chosen(weight, bias, support, candidates, settings, threads);
 }
 
 py::tuple adapt_features(const py::array& weight, const py::array& bias, const py::list& episodes, const py::object& candidates,
                          const std::string& side, const std::string& negatives, const py::array& step_sizes, double margin,
-                         const py::object& margin_net, double sharpness, double momentum, std::int64_t fold_pairs, int threads,
+                         const py::object& margin_net, double sharpness, double momentum, double centre, std::int64_t fold_pairs, int threads,
                          const std::string& form, const py::object& new_weight, const py::object& new_bias) {
-    const Settings settings(side, negatives, step_sizes, margin, margin_net, sharpness, momentum, fold_pairs, form);
+    const Settings settings(side, negatives, step_sizes, margin, margin_net, sharpness, momentum, centre, fold_pairs, form);
     const auto chosen = is_double(weight) ? &adapt_features_as<double> : &adapt_features_as<float>;
     return chosen(weight, bias, episodes, candidates, settings, threads, new_weight, new_bias);
 }
@@ -333,7 +353,7 @@ layout.)");
     module.def(
         "adapt_support", &adapt_support, py::arg("weight"), py::arg("bias"), py::arg("support"), py::arg("candidates"),
         py::arg("side"), py::arg("negatives"), py::arg("step_sizes"), py::arg("margin"), py::arg("margin_net"),
-        py::arg("sharpness"), py::arg("momentum") = 0.0, py::arg("fold_pairs") = 0, py::arg("threads") = 1,
+        py::arg("sharpness"), py::arg("momentum") = 0.0, py::arg("centre") = std::numeric_limits<double>::infinity(), py::arg("fold_pairs") = 0, py::arg("threads") = 1,
         py::arg("form") = "automatic",
         R"(The whole adaptation of a prepared support in one call: triplets, margin network, T steps, leave-one-out folds, ranks.
 
@@ -342,19 +362,20 @@ support is what prepare_support returns; step_sizes [T]; margin NaN asks margin_
 others adapt, and the sketch left out is ranked among candidates [N, C] (missing photos of the support are added) or, with None,
 among the support's named photos. B tasks: all pairs, then the folds. threads: at most this many; results do not depend on it.
 Returns (coefficients [m, D], losses float64 [B, T+1], margins float64 [B], ranks int32 [2, B]: base and adapted, 0 for task 0,
-seconds float64 [B], seconds spent on the candidates, pool sizes int64 [1] or None without folds, None). A task without triplets
-changes nothing and has losses 0. Raises ValueError on a wrong dtype, shape, layout, index or setting.)");
+seconds float64 [B], seconds spent on the candidates, pool sizes int64 [1] or None without folds, None, shifts [1, D] or None). centre
+is p: before any step each task adds -k / (k + p) times the mean output of its k sketches to all sketches, infinity: nothing; shifts
+holds what task 0 added. A task without triplets changes nothing else and has losses 0. Raises ValueError on a wrong dtype, shape, layout, index or setting.)");
     module.def("adapt_features", &adapt_features, py::arg("weight"), py::arg("bias"), py::arg("episodes"), py::arg("candidates"),
                py::arg("side"), py::arg("negatives"), py::arg("step_sizes"), py::arg("margin"), py::arg("margin_net"),
-               py::arg("sharpness"), py::arg("momentum") = 0.0, py::arg("fold_pairs") = 0, py::arg("threads") = 1,
+               py::arg("sharpness"), py::arg("momentum") = 0.0, py::arg("centre") = std::numeric_limits<double>::infinity(), py::arg("fold_pairs") = 0, py::arg("threads") = 1,
                py::arg("form") = "automatic", py::arg("new_weight") = py::none(), py::arg("new_bias") = py::none(),
                R"(prepare_support and adapt_support in one call, for any number S of supports; with new_weight, form_head too.
 
 episodes is a list of (sketches [k, C], photos [k, C], others [n, C]). Returns (rows [R, C] of all supports, photo_of int32
 [sum of k], row_offsets int64 [S+1]) and then what adapt_support returns, with tasks of all supports one after another:
-coefficients [R, D], pool sizes int64 [S] or None, and in the last place the first task of each support, int64 [S+1], or None
-with a single support.
-With a single support, new_weight [D, C] and new_bias [D] receive W' and b'.)");
+coefficients [R, D], pool sizes int64 [S] or None, then the first task of each support, int64 [S+1], or None with a single
+support, then shifts [S, D] or None.
+With a single support, new_weight [D, C] and new_bias [D] receive W' and b' of sketches: b' with the shift.)");
     module.def("form_head", &form_head_any, py::arg("weight"), py::arg("bias"), py::arg("coefficients"), py::arg("rows"),
                py::arg("new_weight"), py::arg("new_bias"), py::arg("threads") = 1,
                R"(Write W' = W + A X [D, C] and b' = b + A 1 [D] into given arrays.

@@ -7,7 +7,7 @@ a small ``Adapter``. A guard (``guard.py``) keeps the base head in force when th
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -30,7 +30,8 @@ class AdaptOptions:
     ``steps`` beyond the learned T repeat the last step size. ``margin`` None lets the head's margin network predict it.
     ``side`` "sketch" moves sketches only, "both" photos too. ``negatives`` "support" pushes away from the photos of other pairs,
     "gallery" from at most ``max_negatives`` other photos as well. ``momentum`` β makes every step follow V = β V + gradient;
-    heads are trained without (0). Raises ValueError on values out of range.
+    heads are trained without (0). ``centre`` p takes k / (k + p) of what the sketches shown have in common from all sketches;
+    infinity: nothing. Raises ValueError on values out of range.
     """
 
     steps: int | None = None
@@ -41,6 +42,7 @@ class AdaptOptions:
     guard: bool = True
     max_negatives: int = 64
     momentum: float = 0.0
+    centre: float | None = None
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
@@ -51,6 +53,8 @@ class AdaptOptions:
             raise ValueError(f"step_sizes is {self.step_sizes}, expected finite numbers, at least one")
         if not (np.isfinite(self.momentum) and 0.0 <= self.momentum < 1.0):
             raise ValueError(f"momentum is {self.momentum}, expected a number from 0 up to, but not, 1")
+        if self.centre is not None and not self.centre >= 0:
+            raise ValueError(f"centre is {self.centre}, expected 0 or more, or infinity for none")
         if self.side not in (None, *get_args(Side)) or self.negatives not in (None, *get_args(Negatives)):
             raise ValueError(f"side {self.side!r} or negatives {self.negatives!r} is unknown")
 
@@ -59,7 +63,8 @@ class AdaptOptions:
         sizes = np.asarray(head.step_sizes if self.step_sizes is None else self.step_sizes, np.float32)
         steps = len(sizes) if self.steps is None else self.steps
         sizes = np.concatenate([sizes[:steps], np.full(max(0, steps - len(sizes)), sizes[-1], np.float32)])
-        return Recipe(self.side or head.side, self.negatives or head.negatives, sizes, self.margin, self.momentum)
+        centre = head.centre if self.centre is None else self.centre
+        return Recipe(self.side or head.side, self.negatives or head.negatives, sizes, self.margin, self.momentum, centre)
 
 
 @dataclass(frozen=True)
@@ -124,15 +129,16 @@ def result_of(head: Head, pairs: int, found: Found, recipe: Recipe, guard: bool)
     """The verdict on what the inner loop found from so many pairs, and the adapter that follows from it."""
     solution = found.solution
     report = GuardReport(None, None, 0, "not checked: switched off")
-    if guard and solution is not None:
+    if guard and (solution is not None or found.shift is not None):
         note = unchecked(pairs, triplets=True)
         report = report_of(found.folds) if found.folds is not None else GuardReport(None, None, 0, note)
-    reason, explanation = _verdict(solution, report, guard)
+    reason, explanation = _verdict(found, report, guard)
     meta = _meta(pairs, recipe, solution, reason)
-    if solution is None or reason:
-        adapter = Adapter.identity(head, recipe.side, meta)
-    else:
-        adapter = Adapter(head.digest, solution.coefficients.T, found.features, recipe.side, meta)
+    adapter = Adapter.identity(head, recipe.side, meta)
+    if not reason:
+        adapter = replace(adapter, sketch_shift=found.shift)
+        if solution is not None:
+            adapter = replace(adapter, coefficients=solution.coefficients.T, support=found.features)
     return AdaptResult(
         adapter=adapter,
         status="kept-base" if reason else "adapted",
@@ -154,25 +160,32 @@ def _rows(head: Head, name: str, values: ArrayLike | None) -> Float32:
     return matrix(name, values, head.features)
 
 
-def _verdict(solution: Solution | None, report: GuardReport, guard: bool) -> tuple[Reason, str]:
+def _verdict(found: Found, report: GuardReport, guard: bool) -> tuple[Reason, str]:
+    solution, done = found.solution, "adapted"
     if solution is None:
-        return (
-            "no-negatives",
-            "base head kept: one photo has nothing to be told from; add pairs of other photos, or take negatives 'gallery'",
-        )
-    if not solution.finite or (guard and diverged(solution)):  # NaN never comes into force, guard or no guard
+        if found.shift is None:
+            return (
+                "no-negatives",
+                "base head kept: one photo has nothing to be told from; add pairs of other photos, or take negatives 'gallery'",
+            )
+        if not np.isfinite(found.shift).all():
+            return "diverged", "base head kept: the sketches' mean output is not finite"
+        done = "adapted by what the sketches have in common alone, as one photo has nothing to be told from"
+    elif not solution.finite or (guard and diverged(solution)):  # NaN never comes into force, guard or no guard
         first, last = solution.losses[0], solution.losses[-1]
         return "diverged", f"base head kept: the support loss went from {first:.3g} to {last:.3g} (limit x{DIVERGENCE_FACTOR})"
     if report.note:
-        return "", f"adapted; guard {report.note}"
+        return "", f"{done}; guard {report.note}"
     ranks = f"mean leave-one-out rank {report.base_rank:.2f} -> {report.adapted_rank:.2f} of {report.candidates}"
     if report.worse:
         return "worse-leave-one-out", f"base head kept: {ranks}"
-    return "", f"adapted: {ranks}"
+    return "", f"{done}: {ranks}"
 
 
 def _meta(pairs: int, recipe: Recipe, solution: Solution | None, reason: Reason) -> dict[str, str]:
     meta = {"pairs": str(pairs), "steps": str(len(recipe.step_sizes)), "negatives": recipe.negatives, "kept_base": reason}
+    if recipe.centre != np.inf:
+        meta["centre"] = f"{recipe.centre:.6g}"
     return meta if solution is None else {**meta, "margin": f"{solution.margin:.6g}"}
 
 

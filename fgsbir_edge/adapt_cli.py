@@ -47,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     learning.add_argument("--margin", type=finite, help="triplet margin (predicted from the pairs)")
     learning.add_argument("--side", choices=("sketch", "both"), help="which embeddings move (as the head was trained)")
     learning.add_argument("--negatives", choices=("support", "gallery"), help="photos pushed away (as the head was trained)")
+    common = "sketches lose k/(k+P) of what the k shown have in common; inf: nothing (as the head was trained)"
+    learning.add_argument("--centre", type=prior, metavar="P", help=common)
     learning.add_argument("--no-guard", action="store_true", help="use the adapter even where it is worse on left-out pairs")
     output = parser.add_argument_group("what comes out")
     output.add_argument("--queries", metavar="CSV", help="table with columns sketch,photo to evaluate on, before and after")
@@ -76,6 +78,14 @@ def finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{text} is not finite")
+    return value
+
+
+def prior(text: str) -> float:
+    """argparse type: 0 or more, or infinity."""
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
     return value
 
 
@@ -210,6 +220,7 @@ def _options(arguments: argparse.Namespace) -> AdaptOptions:
         margin=arguments.margin,
         side=arguments.side,
         negatives=arguments.negatives,
+        centre=arguments.centre,
         guard=not arguments.no_guard,
     )
 
@@ -255,6 +266,7 @@ def _facts(engine: Engine, task: Task, result: AdaptResult, outcome: Outcome, st
         "explanation": result.explanation,
         "side": recipe.side,
         "negatives": recipe.negatives,
+        "centre": recipe.centre if math.isfinite(recipe.centre) else None,
         "steps": len(recipe.step_sizes),
         "margin": result.margin,
         "losses": [loss if math.isfinite(loss) else None for loss in result.losses],

@@ -3,14 +3,17 @@
     z = (W f + b) / ||W f + b||                                            Head
     W' = W + A·X,  b' = b + A·1                                            Adapter
     z' = (W f + b + A (X f + 1)) / ||·||                                   the same without ever forming W'
+    z' = (W f + b + A (X f + 1) + c) / ||·||                               sketches, where the head is centred
 
 f [C] are the encoder's features, W [D, C], b [D]; X [m, C] are the support features that moved and A [D, m] what the inner
-loop learned. A bias is one more column of ones in X, hence the 1.
+loop learned. A bias is one more column of ones in X, hence the 1. The shift c [D] takes from sketches what those of the support
+have in common (``inner.py``).
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -48,6 +51,7 @@ class Head:
 
     ``step_sizes`` are the T learned rates of the inner loop; ``margin`` is used where ``margin_net`` is None; ``sharpness`` is b
     of softplus_b(x) = log(1 + e^(bx)) / b, 0 meaning the plain hinge; ``side`` and ``negatives`` are the defaults of adaptation.
+    ``centre`` is p of the shift -k / (k + p) mean(W s + b) that sketches take from the k sketches of a support; infinity: none.
     Raises ValueError when shapes disagree or numbers are not finite.
     """
 
@@ -59,6 +63,7 @@ class Head:
     sharpness: float = 10.0
     side: Side = "sketch"
     negatives: Negatives = "support"
+    centre: float = math.inf
 
     def __post_init__(self) -> None:
         for name, rank in (("weight", 2), ("bias", 1), ("step_sizes", 1)):
@@ -75,6 +80,8 @@ class Head:
         if self.side not in get_args(Side) or self.negatives not in get_args(Negatives):
             wanted = f"one of {get_args(Side)} and one of {get_args(Negatives)}"
             raise ValueError(f"side and negatives are {self.side!r} and {self.negatives!r}, expected {wanted}")
+        if not self.centre >= 0:
+            raise ValueError(f"centre is {self.centre}, expected 0 or more, or infinity for none")
 
     @property
     def features(self) -> int:
@@ -106,7 +113,7 @@ class Head:
         tensors = {"weight": self.weight, "bias": self.bias, "step_sizes": self.step_sizes}
         if self.margin_net is not None:
             tensors |= self.margin_net.tensors()
-        scalars = {"margin": repr(float(self.margin)), "sharpness": repr(float(self.sharpness))}
+        scalars = {name: repr(float(getattr(self, name))) for name in ("margin", "sharpness", "centre")}
         return pack_tensors(tensors, {"format": HEAD_FORMAT, "side": self.side, "negatives": self.negatives, **scalars})
 
     @classmethod
@@ -127,6 +134,7 @@ class Head:
                 sharpness=float(meta["sharpness"]),
                 side=meta["side"],  # type: ignore[arg-type]  # __post_init__ checks the values
                 negatives=meta["negatives"],  # type: ignore[arg-type]
+                centre=float(meta.get("centre", "inf")),
             )
         except KeyError as error:
             raise BundleFormatError(f"{source}: {error} is missing; export the bundle again") from error
@@ -154,7 +162,8 @@ class Adapter:
     """One person's (or category's) low-rank change of one head: W' = W + A·X, b' = b + A·1. Arrays float32, read-only.
 
     ``side`` "sketch": only sketches go through the changed head, so every photo embedding, and any index over them, stays valid;
-    "both": photos go through it too, as in the papers. m = 0 is the base head itself.
+    "both": photos go through it too, as in the papers. ``sketch_shift`` is added to the outputs of sketches alone, on
+    either side. m = 0 without a shift is the base head itself.
     """
 
     head_digest: str
@@ -162,17 +171,22 @@ class Adapter:
     support: Float32  # X [m, C]
     side: Side
     meta: dict[str, str] = field(default_factory=dict)
+    sketch_shift: Float32 | None = None  # c [D]
 
     def __post_init__(self) -> None:
-        for name in ("coefficients", "support"):
+        for name, rank in (("coefficients", 2), ("support", 2), ("sketch_shift", 1)):
+            if getattr(self, name) is None:
+                continue
             array = frozen(getattr(self, name))
             object.__setattr__(self, name, array)
-            if array.ndim != 2:
-                raise ValueError(f"{name} has shape {list(array.shape)}, expected two dimensions")
+            if array.ndim != rank:
+                raise ValueError(f"{name} has shape {list(array.shape)}, expected {rank} dimension(s)")
             if not np.isfinite(array).all():
                 raise ValueError(f"{name} holds NaN or infinity")
         if self.coefficients.shape[1] != self.support.shape[0]:
             raise ValueError(f"coefficients {list(self.coefficients.shape)} and support {list(self.support.shape)} disagree on m")
+        if self.sketch_shift is not None and len(self.sketch_shift) != len(self.coefficients):
+            raise ValueError(f"sketch_shift has {len(self.sketch_shift)} entries, coefficients have D = {len(self.coefficients)}")
         if self.side not in get_args(Side):
             raise ValueError(f"side is {self.side!r}, expected one of {get_args(Side)}")
 
@@ -190,25 +204,30 @@ class Adapter:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over everything an adapted embedding depends on; caches are keyed by it."""
-        arrays = self.coefficients.tobytes(), self.support.tobytes()
+        arrays = [self.coefficients.tobytes(), self.support.tobytes()]
+        if self.sketch_shift is not None:
+            arrays.append(self.sketch_shift.tobytes())
         return digest_of(self.head_digest.encode(), self.side.encode(), str(self.rank).encode(), *arrays)
 
     def moves(self, role: Role) -> bool:
         """Whether embeddings of ``role`` differ from the base head's."""
-        return self.rank > 0 and (self.side == "both" or role == "sketch")
+        if role == "sketch":
+            return self.rank > 0 or self.sketch_shift is not None
+        return self.rank > 0 and self.side == "both"
 
-    def shift(self, features: Float32) -> Float32:
-        """A (X f + 1), what the adapter adds to W f + b: [N, C] -> [N, D] float32.
+    def shift(self, features: Float32, role: Role = "sketch") -> Float32:
+        """What the adapter adds to W f + b where it moves that role, A (X f + 1), of sketches + c: [N, C] -> [N, D] float32.
 
         The low-rank product while it is the cheaper one, the full D x C change when m is so large that it is not.
         """
         D, m = self.coefficients.shape
         C = self.support.shape[1]
+        change: Float32
         if m * (D + C) <= D * C:
-            low: Float32 = (features @ self.support.T + np.float32(1.0)) @ self.coefficients.T
-            return low
-        full: Float32 = features @ (self.coefficients @ self.support).T + self.coefficients.sum(axis=1)
-        return full
+            change = (features @ self.support.T + np.float32(1.0)) @ self.coefficients.T
+        else:
+            change = features @ (self.coefficients @ self.support).T + self.coefficients.sum(axis=1)
+        return change if role == "photo" or self.sketch_shift is None else change + self.sketch_shift
 
     def embed(self, head: Head, features: ArrayLike, role: Role = "sketch") -> Float32:
         """Unit-length adapted embeddings: [N, C] -> [N, D] float32.
@@ -218,7 +237,7 @@ class Adapter:
         self.check(head)
         rows = matrix("features", features, head.features)
         outputs = head.outputs(rows)
-        return normalised(outputs + self.shift(rows) if self.moves(role) else outputs)
+        return normalised(outputs + self.shift(rows, role) if self.moves(role) else outputs)
 
     def check(self, head: Head, source: str = "adapter") -> None:
         """Raise AdapterMismatchError unless this adapter was made for ``head``."""
@@ -233,7 +252,10 @@ class Adapter:
         """Write a safetensors file atomically. Raises OutputError."""
         meta = {f"meta.{key}": value for key, value in self.meta.items()}
         header = {"format": ADAPTER_FORMAT, "head": self.head_digest, "side": self.side, **meta}
-        write_atomic(path, pack_tensors({"coefficients": self.coefficients, "support": self.support}, header))
+        tensors = {"coefficients": self.coefficients, "support": self.support}
+        if self.sketch_shift is not None:
+            tensors["sketch_shift"] = self.sketch_shift
+        write_atomic(path, pack_tensors(tensors, header))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], head: Head) -> Adapter:
@@ -242,11 +264,12 @@ class Adapter:
             tensors, header = unpack_tensors(read_bounded(path))
             if header.get("format") != ADAPTER_FORMAT:
                 raise ValueError(f"format is {header.get('format')!r}, expected {ADAPTER_FORMAT!r}")
-            if any(tensors[name].dtype != np.float32 for name in ("coefficients", "support")):
+            if any(array.dtype != np.float32 for array in tensors.values()):
                 raise ValueError("tensors are not float32")
             meta = {key.removeprefix("meta."): value for key, value in header.items() if key.startswith("meta.")}
             arrays = tensors["coefficients"], tensors["support"]
-            adapter = cls(header["head"], *arrays, header["side"], meta)  # type: ignore[arg-type]  # __post_init__ checks side
+            side, shift = header["side"], tensors.get("sketch_shift")
+            adapter = cls(header["head"], *arrays, side, meta, shift)  # type: ignore[arg-type]  # __post_init__ checks side
         except OSError as error:
             raise AdapterFormatError(f"{path}: cannot read ({error.strerror}); check the path") from error
         except KeyError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -41,12 +42,13 @@ def person(k: int, photos: int, seed: int, noise: float = 3.0) -> tuple[np.ndarr
 
 @pytest.mark.parametrize("negatives", ["support", "gallery"])
 @pytest.mark.parametrize("side", ["sketch", "both"])
+@pytest.mark.parametrize("centre", [math.inf, 1.5], ids=["", "centred"])
 @pytest.mark.parametrize(("net", "momentum"), [(False, 0.0), (True, 0.0), (True, 0.5)])
-def test_folds_equal_the_full_head_left_out_by_hand(side: str, negatives: str, net: bool, momentum: float) -> None:
-    head = toy_head(step_sizes=[3.0, 2.0, 2.0], margin_net=margin_net() if net else None)
+def test_folds_equal_the_full_head_left_out_by_hand(side: str, negatives: str, net: bool, momentum: float, centre: float) -> None:
+    head = toy_head(step_sizes=[3.0, 2.0, 2.0], margin_net=margin_net() if net else None, centre=centre)
     recipe = AdaptOptions(side=side, negatives=negatives, momentum=momentum).recipe(head)  # type: ignore[arg-type]
     margin = head.margin_net or head.margin
-    how = twin.Descent(side, negatives, head.step_sizes, margin, head.sharpness, momentum)
+    how = twin.Descent(side, negatives, head.step_sizes, margin, head.sharpness, momentum, centre)
     changed = 0
     for seed in range(8):
         sketches, photos, gallery = person(k=3 + seed % 4, photos=30, seed=seed)
@@ -118,6 +120,7 @@ OPTIONS = {
     "plain": AdaptOptions(guard=False),
     "guarded": AdaptOptions(),
     "both sides, all photos": AdaptOptions(side="both", negatives="gallery", momentum=0.5),
+    "centred": AdaptOptions(centre=2.0, side="both"),
 }
 
 
@@ -139,7 +142,9 @@ def same(one: AdaptResult, other: AdaptResult) -> bool:
         replace(result, adapter=None, recipe=None, millis=0.0, guard_millis=0.0)  # type: ignore[arg-type]
         for result in (one, other)
     ]
-    return all(np.array_equal(a, b) for a, b in arrays) and one.adapter.meta == other.adapter.meta and rest[0] == rest[1]
+    shifts = [np.asarray(result.adapter.sketch_shift, np.float64) for result in (one, other)]  # None: NaN
+    equal = all(np.array_equal(a, b) for a, b in arrays) and np.array_equal(*shifts, equal_nan=True)
+    return equal and one.adapter.meta == other.adapter.meta and rest[0] == rest[1]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -155,7 +160,8 @@ def test_many_equal_one_after_another(options: AdaptOptions, shared: bool, threa
         for one in people
     ]
     assert [same(a, b) for a, b in zip(together, alone, strict=True)] == [True] * len(people)
-    assert len({result.status for result in together}) == 2, "a crowd that all fares alike shows little"
+    kinds = {(result.status, result.adapter.rank > 0) for result in together}
+    assert len(kinds) >= 2, "a crowd that all fares alike shows little"
 
 
 def test_many_in_parts_equal_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,6 +288,8 @@ def support_with(place: int, value: np.ndarray) -> tuple[np.ndarray, ...]:
         ({"margin_net": np.ones(9)}, "margin_net is float64"),
         ({"sharpness": -1.0}, "sharpness is -1"),
         ({"momentum": float("inf")}, "momentum is inf"),
+        ({"centre": -1.0}, "centre is -1"),
+        ({"centre": float("nan")}, "centre is nan"),
     ],
 )
 def test_adapt_support_refuses(change: dict[str, object], message: str) -> None:

@@ -259,6 +259,9 @@ bool takes_gram_form(const AdaptSizes& s, std::int64_t width, const AdaptRule& r
 
 AdaptCudaPlan plan_adapt_cuda(const AdaptBatch<float>& batch, const AdaptCudaDevice& device) {
     check_adapt(batch);
+    if (batch.tasks.shifts != nullptr) {
+        throw std::invalid_argument("adapt_cuda: there are shifts; add them to outputs instead, a support for each task");
+    }
     const auto& [supports, pools, tasks, net, rule] = batch;
     AdaptCudaPlan plan;
     plan.tasks = tasks.count;

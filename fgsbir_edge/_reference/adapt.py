@@ -67,6 +67,7 @@ def adapt(
     step_sizes: ArrayLike,
     loss: tuple[float, float],
     momentum: float = 0.0,
+    shifts: ArrayLike = 0.0,
 ) -> tuple[Float64, Float64, Float64]:
     """Gradient descent on W [D, C] and b [D] over support features X [m, C].
 
@@ -75,22 +76,24 @@ def adapt(
         step_sizes: [T].
         loss: (margin, sharpness).
         momentum: beta of V = beta V + gradient.
+        shifts: [m, D] that outputs have beside X W^T + b throughout.
 
     Returns:
         W after the last step [D, C], b [D], and the losses [T+1]: before each step and after the last.
     """
     w, b, x = (np.array(a, dtype=np.float64) for a in (weight, bias, features))
     moving = np.asarray(moves).astype(np.bool_)[:, None]
-    first = x @ w.T + b
+    fixed = np.asarray(shifts, dtype=np.float64)
+    first = x @ w.T + b + fixed
     losses = []
     velocity = np.zeros_like(first)
     for step_size in np.asarray(step_sizes, dtype=np.float64):
-        value, gradient = loss_and_gradient(np.where(moving, x @ w.T + b, first), triplets, *loss)
+        value, gradient = loss_and_gradient(np.where(moving, x @ w.T + b + fixed, first), triplets, *loss)
         losses.append(value)
         velocity = momentum * velocity + np.where(moving, gradient, 0.0)
         w -= step_size * velocity.T @ x
         b -= step_size * velocity.sum(axis=0)
-    losses.append(loss_and_gradient(np.where(moving, x @ w.T + b, first), triplets, *loss)[0])
+    losses.append(loss_and_gradient(np.where(moving, x @ w.T + b + fixed, first), triplets, *loss)[0])
     return w, b, np.array(losses)
 
 
@@ -132,6 +135,13 @@ def predict_margin(net: MarginNet, outputs: ArrayLike, triplets: NDArray[Any]) -
     return float(1.0 / (1.0 + np.exp(-(np.maximum(summary @ w2.T + b2, 0.0) @ w3.T + b3)[0])))
 
 
+def centre_shift(outputs: ArrayLike, prior: float) -> Float64:
+    """The shift [D] of sketches, from k sketches' first outputs [k, D]: -k / (k + prior) times their mean."""
+    u = np.asarray(outputs, dtype=np.float64)
+    shift: Float64 = -u.sum(axis=0) / (len(u) + prior)
+    return shift
+
+
 @dataclass(frozen=True)
 class Descent:
     """How ``leave_one_out`` descends; ``margin`` is a number or the network to ask."""
@@ -142,6 +152,7 @@ class Descent:
     margin: float | MarginNet
     sharpness: float
     momentum: float = 0.0
+    centre: float = np.inf
 
 
 def leave_one_out(
@@ -172,14 +183,17 @@ def leave_one_out(
         chosen = [(pair, k + place[pair], k + other) for pair in rest for other in pool if other != place[pair]]
         triplets = np.array(chosen, dtype=np.int64).reshape(-1, 3)
         base.append(_rank(weight, bias, s[left], gallery @ weight.T + bias, own[left]))
+        shift = centre_shift(s[rest] @ weight.T + bias, how.centre)
+        shifts = np.where(np.arange(len(x))[:, None] < k, shift, 0.0)
         w, b = weight, bias
         if len(triplets):
             margin = how.margin
             if isinstance(margin, MarginNet):
-                margin = predict_margin(margin, x @ weight.T + bias, triplets)
-            w, b, _ = adapt(weight, bias, x, triplets, moves, how.step_sizes, (margin, how.sharpness), how.momentum)
+                margin = predict_margin(margin, x @ weight.T + bias + shifts, triplets)
+            loss = margin, how.sharpness
+            w, b, _ = adapt(weight, bias, x, triplets, moves, how.step_sizes, loss, how.momentum, shifts)
         changed = gallery @ w.T + b if how.side == "both" else gallery @ weight.T + bias
-        adapted.append(_rank(w, b, s[left], changed, own[left]))
+        adapted.append(_rank(w, b + shift, s[left], changed, own[left]))
     return np.array(base), np.array(adapted)
 
 

@@ -75,7 +75,7 @@ class PhotoIndex:
             return base
         adapter.check(head)
         if adapter.digest not in self._adapted:
-            shift = self._by_chunks(adapter.shift, head.embedding)
+            shift = self._by_chunks(lambda features: adapter.shift(features, "photo"), head.embedding)
             self._adapted[adapter.digest] = normalised(base * lengths + shift)
             while len(self._adapted) > MAX_ADAPTED:
                 self._adapted.popitem(last=False)

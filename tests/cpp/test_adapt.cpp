@@ -251,6 +251,7 @@ struct Crowd {
     std::vector<float> gallery = noises(static_cast<std::size_t>(photos * features), 8);
     fgsbir::AdaptHead<float> head{weight.data(), bias.data(), width, features};
     std::vector<double> steps{20.0, 10.0, 5.0};  // outputs are about 6 long: anything smaller moves no rank
+    double prior = std::numeric_limits<double>::infinity();
 
     struct Result {
         std::vector<float> coefficients;
@@ -282,10 +283,11 @@ struct Crowd {
         const auto pool = fgsbir::gather_candidates(head, people, rows.data(), outputs.data(), gram.data(),
                                                     use_gallery ? gallery.data() : nullptr, use_gallery ? photos : 0, threads);
         people.truth = pool.truth.data();
-        const auto plan = fgsbir::plan_people(people);
+        auto plan = fgsbir::plan_people(people);
+        plan.centre(people, {prior}, outputs.data(), width);
         fgsbir::AdaptBatch<float> batch{};
         batch.supports = {outputs.data(), gram.data(), plan.moves.data(), people.row_offsets, plan.gram_offsets.data(),
-                          count,          width};
+                          count,          width,       plan.sketches.data()};
         batch.pools = pool.pools();
         batch.tasks = plan.tasks();
         batch.rule = {steps.data(), 3, 0.25, 10.0, AdaptForm::automatic};
@@ -300,8 +302,9 @@ struct Crowd {
     }
 };
 
-void crowds() {
-    const Crowd crowd;
+void crowds(double prior) {
+    Crowd crowd;
+    crowd.prior = prior;
     for (const bool both : {false, true}) {
         for (const bool use_gallery : {false, true}) {
             const Crowd::Result together = crowd.run(0, 4, both, use_gallery, 1), shared = crowd.run(0, 4, both, use_gallery, 3);
@@ -323,6 +326,32 @@ void crowds() {
     }
 }
 
+// Two people with 2 and 1 pairs, in two dimensions: each task's shift by hand, and what is refused.
+void centres() {
+    const std::vector<float> outputs{1.0F, 2.0F, 3.0F, -4.0F, 9.0F, 9.0F, 9.0F, 9.0F, -1.0F, 6.0F, 9.0F, 9.0F};
+    const std::int64_t rows[] = {0, 4, 6}, pairs[] = {0, 2, 3};
+    const std::int32_t photo_of[] = {2, 3, 1};
+    const fgsbir::AdaptPeople people{rows, pairs, photo_of, nullptr, 2, 2, fgsbir::AdaptNegatives::support, false, 0.3};
+    auto plan = fgsbir::plan_people(people);
+    plan.centre(people, {2.0}, outputs.data(), 2);
+    const std::vector<double> expected{-1.0, 0.5, -1.0, 4.0 / 3.0, -1.0 / 3.0, -2.0 / 3.0, 1.0 / 3.0, -2.0};
+    CHECK(plan.shifts.size() == expected.size());
+    for (std::size_t i = 0; i < expected.size(); ++i) CHECK(std::abs(plan.shifts[i] - expected[i]) < 1e-15);
+    CHECK((plan.sketches == std::vector<std::uint8_t>{1, 1, 0, 0, 1, 0}));
+    CHECK((plan.left_out == std::vector<std::int32_t>{-1, 0, 1, -1}));
+    CHECK(plan.tasks().shifts == plan.shifts.data());
+    plan.centre(people, {std::numeric_limits<double>::infinity()}, outputs.data(), 2);
+    CHECK(plan.shifts.empty() && plan.tasks().shifts == nullptr);
+    for (const double prior : {-1.0, std::numeric_limits<double>::quiet_NaN()}) {
+        CHECK_THROWS(plan.centre(people, {prior}, outputs.data(), 2), std::invalid_argument);
+    }
+    Crowd crowd;
+    const Crowd::Result plain = crowd.run(0, 4, true, true, 1);
+    crowd.prior = 1.0;
+    const Crowd::Result centred = crowd.run(0, 4, true, true, 1);
+    CHECK(plain.base == centred.base && plain.losses != centred.losses && plain.adapted != centred.adapted);
+}
+
 }  // namespace
 
 int main() {
@@ -335,6 +364,8 @@ int main() {
     refusals();
     plans();
     head_products();
-    crowds();
+    crowds(std::numeric_limits<double>::infinity());
+    crowds(1.5);
+    centres();
     return check::finish();
 }
