@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import shutil
@@ -225,6 +226,7 @@ def _described(head: Head) -> dict[str, Any]:
         "sharpness": head.sharpness,
         "side": head.side,
         "negatives": head.negatives,
+        "centre": head.centre if math.isfinite(head.centre) else None,
     }
 
 
