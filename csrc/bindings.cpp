@@ -31,6 +31,7 @@ PYBIND11_MODULE(_native, module) {
     fgsbir::bindings::define_device(module);
 #ifdef FGSBIR_HAS_CUDA
     fgsbir::bindings::define_adapt_cuda(module);
+    fgsbir::bindings::define_cuda_work(module);
     fgsbir::bindings::define_rasterize_cuda(module);
 #endif
     module.def("build_info", &build_info,

@@ -37,6 +37,7 @@ void define_rasterize(py::module_& module);
 void define_device(py::module_& module);
 #ifdef FGSBIR_HAS_CUDA
 void define_adapt_cuda(py::module_& module);
+void define_cuda_work(py::module_& module);
 void define_rasterize_cuda(py::module_& module);
 #endif
 void define_adapt(py::module_& module);

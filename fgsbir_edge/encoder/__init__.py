@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from fgsbir_edge.arrays import Float32
+from fgsbir_edge.gpu_stream import GpuBuffer, GpuStream
 
 
 class Encoder(Protocol):
@@ -20,6 +21,39 @@ class Encoder(Protocol):
         """C, the width of the output."""
         ...
 
+    @property
+    def name(self) -> str:
+        """Backend and variant, for people: "onnx-cpu fp32"."""
+        ...
+
     def encode(self, pixels: Float32) -> Float32:
         """float32 [B, 3, S, S] -> float32 [B, C]; any B, also 0. Raises ShapeError, NonFiniteError."""
+        ...
+
+
+class DeviceEncoder(Encoder, Protocol):
+    """An encoder whose input and output lie on a GPU, so that whoever draws the input there needs no way through the host.
+
+    ``stream`` is the one stream that all its work goes into; ``max_batch`` the largest B of one run; ``recordable`` whether its
+    work may be recorded and replayed.
+    """
+
+    stream: GpuStream
+    max_batch: int
+    recordable: bool
+
+    def input(self, batch: int) -> GpuBuffer:
+        """Where the network reads B images: [B, 3, S, S], float32 or float16; always the same memory."""
+        ...
+
+    def output(self, batch: int) -> GpuBuffer:
+        """Where it writes their features: [B, C], float32 or float16; always the same memory."""
+        ...
+
+    def enqueue(self, batch: int) -> None:
+        """Put a run over the first B images of the input into the stream; does not wait. Raises DeviceError."""
+        ...
+
+    def encode_device(self, pixels: Any, out: Any = None) -> Any:
+        """[B, 3, S, S] on the GPU -> [B, C] on the GPU, for arrays of CuPy, PyTorch, PyCUDA and others."""
         ...

@@ -1,4 +1,4 @@
-"""The encoder on ONNX Runtime's CPU provider."""
+"""The encoder on ONNX Runtime, its CPU provider; ``onnx_device`` has those for a GPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fgsbir_edge.arrays import Float32
-from fgsbir_edge.errors import BundleFormatError, NonFiniteError, ShapeError
+from fgsbir_edge.encoder.on_device import finite
+from fgsbir_edge.errors import BundleFormatError, ShapeError
 
 if TYPE_CHECKING:
     from fgsbir_edge.bundle import Bundle
@@ -37,22 +38,9 @@ class OnnxEncoder:
         Raises BundleFormatError when it cannot be run, or has another interface than its manifest, and what
         ``Bundle.encoder_bytes`` raises.
         """
-        import onnxruntime
-
-        onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = default_threads() if threads is None else threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = _ERRORS_ONLY
-        model = bundle.encoder_bytes(variant)
-        try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime's exceptions share no base class of their own
-            reason = " ".join(str(error).split())[:200]
-            raise BundleFormatError(f"encoder.onnx: cannot be loaded ({reason}); export the bundle again") from error
+        self.name = f"onnx-cpu {variant}"
+        self._session = open_session(bundle, variant, threads, ["CPUExecutionProvider"])
         self.size, self.features = bundle.input.size, bundle.head.features
-        _check("input", self._session.get_inputs(), "image", (3, self.size, self.size))
-        _check("output", self._session.get_outputs(), "features", (self.features,))
 
     def encode(self, pixels: Float32) -> Float32:
         """float32 [B, 3, S, S] -> float32 [B, C], in batches of at most 32.
@@ -66,9 +54,27 @@ class OnnxEncoder:
         for start in range(0, len(pixels), MAX_BATCH):
             chunk = np.ascontiguousarray(pixels[start : start + MAX_BATCH])
             (rows[start : start + MAX_BATCH],) = self._session.run(["features"], {"image": chunk})
-        if not np.isfinite(rows).all():
-            raise NonFiniteError("encoder output holds NaN or infinity; the bundle is damaged, see 'fgsbir-edge doctor'")
-        return rows
+        return finite(rows)
+
+
+def open_session(bundle: Bundle, variant: str, threads: int | None, providers: Sequence[Any]) -> Any:
+    """An InferenceSession over a bundle's graph, its interface checked. Raises BundleFormatError."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = default_threads() if threads is None else threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    model = bundle.encoder_bytes(variant)
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=providers)
+    except Exception as error:  # the runtime's exceptions share no base class of their own
+        reason = " ".join(str(error).split())[:200]
+        raise BundleFormatError(f"encoder {variant}: cannot be loaded ({reason}); export the bundle again") from error
+    _check("input", session.get_inputs(), "image", (3, bundle.input.size, bundle.input.size))
+    _check("output", session.get_outputs(), "features", (bundle.head.features,))
+    return session
 
 
 def _check(kind: str, nodes: Sequence[Any], name: str, tail: tuple[int, ...]) -> None:
