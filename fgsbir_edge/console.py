@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
 import time
@@ -29,8 +30,27 @@ def put_json(value: object) -> None:
     put(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
+class _Talk(logging.Handler):
+    """The package's log as lines of talk."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
 def run(command: Callable[[], int]) -> int:
-    """Run a command and return its exit code; errors raised on purpose become one line on stderr."""
+    """Run a command and return its exit code; errors raised on purpose, and the package's log, become lines on stderr."""
+    log = logging.getLogger("fgsbir_edge")
+    talk, level = _Talk(), log.level
+    log.addHandler(talk)
+    log.setLevel(logging.INFO)
+    try:
+        return _run(command)
+    finally:
+        log.removeHandler(talk)
+        log.setLevel(level)
+
+
+def _run(command: Callable[[], int]) -> int:
     try:
         code = command()
         sys.stdout.flush()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from fgsbir_edge.adapt import AdaptOptions, AdaptResult, adapt
 from fgsbir_edge.arrays import Float32
 from fgsbir_edge.bundle import Bundle
-from fgsbir_edge.encoder import Encoder
+from fgsbir_edge.encoder import DeviceEncoder, Encoder
 from fgsbir_edge.encoder.shifts import encode_shifted
 from fgsbir_edge.errors import AdapterMismatchError
 from fgsbir_edge.gallery import AddReport, Gallery, Hit
@@ -29,9 +30,12 @@ if TYPE_CHECKING:
 
     from fgsbir_edge.formats.drawing import Drawing
     from fgsbir_edge.sketch import Sketch
+    from fgsbir_edge.strokes_cuda import StrokesEncoder
 
     SketchLike = Sketch | Drawing | str | os.PathLike[str] | Image | NDArray[np.uint8]
     PhotoLike = str | os.PathLike[str] | Image | NDArray[np.uint8]
+
+_log = logging.getLogger(__name__)
 
 BATCH = 32  # sketches or photos made into pixels at a time; bounds memory
 MAX_CANDIDATES = 4096  # photos that the guard ranks among: enough to see a rank get worse, whatever the gallery's size
@@ -45,6 +49,7 @@ class Engine:
         self.bundle, self.gallery = bundle, gallery
         self.skipped: list[tuple[str, str]] = []  # (name, message) of photos that indexing could not read
         self._encoder, self._threads = encoder, threads
+        self._strokes = _strokes_encoder(bundle, encoder)
 
     @classmethod
     def open(
@@ -55,19 +60,28 @@ class Engine:
         bundle: Bundle | str | os.PathLike[str] | None = None,
         threads: int | None = None,
         create: bool = False,
+        backend: str = "auto",
+        variant: str = "fp32",
     ) -> Engine:
         """Open a bundle (None: the one in the package) over a gallery file, a folder of photos, or both.
 
         ``gallery`` alone must exist, unless ``create``. With ``photos`` too it is made where missing and brought up to date.
         ``photos`` alone is indexed into memory and forgotten on close: nothing is written, at a few milliseconds a photo. Photos
         that cannot be read are left out and listed in ``skipped``. ``threads`` None takes the cores there are, at most 4.
-        Raises what Bundle.load, Gallery.open and Gallery.add_folder raise.
+
+        ``backend`` "auto" takes what ``fgsbir-edge bench`` has chosen on this machine, variant and all, and ONNX Runtime on the
+        processor where it has not been run; the logger ``fgsbir_edge`` tells. Otherwise it is a name of
+        ``encoder.backends.BACKENDS``, which then must work, with this ``variant`` of the bundle.
+        Raises what Bundle.load, open_encoder, Gallery.open and Gallery.add_folder raise.
         """
-        from fgsbir_edge.encoder.onnx import OnnxEncoder, default_threads
+        from fgsbir_edge.encoder.backends import Setting, open_encoder
+        from fgsbir_edge.encoder.choose import open_chosen
+        from fgsbir_edge.encoder.onnx import default_threads
 
         model = bundle if isinstance(bundle, Bundle) else Bundle.default() if bundle is None else Bundle.load(bundle)
         workers = default_threads() if threads is None else threads
-        encoder = OnnxEncoder(model, workers)  # before the gallery: a bundle that cannot run must not leave a file behind
+        # before the gallery: a bundle that cannot run must not leave a file behind
+        encoder = open_chosen(model, threads) if backend == "auto" else open_encoder(model, Setting(backend, variant, workers))
         if gallery is not None and photos is None and not create:
             store = Gallery.open(gallery, model)
         else:
@@ -97,6 +111,11 @@ class Engine:
         return self.bundle.head
 
     @property
+    def encoder(self) -> Encoder:
+        """What runs the network; its ``name`` says where."""
+        return self._encoder
+
+    @property
     def input(self) -> InputSpec:
         """What the encoder sees."""
         return self.bundle.input
@@ -109,8 +128,17 @@ class Engine:
         rows = [np.empty((0, self.head.features), np.float32)]
         for start in range(0, len(sketches), BATCH):
             items = [as_sketch(source) for source in sketches[start : start + BATCH]]
-            rows.append(self._encoder.encode(sketch_pixels(items, self.input, threads=self._threads)))
+            rows.append(self._encode_items(items))
         return np.concatenate(rows)
+
+    def _encode_items(self, items: list[Sketch | Drawing]) -> Float32:
+        """Vector sketches are drawn where the network runs; anything else is made into pixels here."""
+        from fgsbir_edge.sketch import Sketch
+
+        vectors = [item for item in items if isinstance(item, Sketch)]
+        if self._strokes is not None and len(vectors) == len(items):
+            return self._strokes.encode(vectors)
+        return self._encoder.encode(sketch_pixels(items, self.input, threads=self._threads))
 
     def encode_photos(self, photos: Sequence[PhotoLike]) -> Float32:
         """Features [B, C] of photos: paths, PIL images or arrays uint8 [H, W, 3]. Raises UnreadableImageError and its kin."""
@@ -225,3 +253,19 @@ class Engine:
                 f"({self.bundle.features_digest[:12]}); use the bundle it was made with, or adapt again"
             )
         return adapter
+
+
+def _strokes_encoder(bundle: Bundle, encoder: Encoder) -> StrokesEncoder | None:
+    """The rasteriser in front of an encoder on a GPU, where this installation has device code."""
+    if not hasattr(encoder, "stream"):
+        return None
+    from fgsbir_edge.device import cuda
+    from fgsbir_edge.errors import DeviceError
+    from fgsbir_edge.strokes_cuda import StrokesEncoder
+
+    try:
+        cuda()
+    except DeviceError as error:
+        _log.info("sketches are drawn on the processor: %s", error)
+        return None
+    return StrokesEncoder(cast("DeviceEncoder", encoder), bundle.input)

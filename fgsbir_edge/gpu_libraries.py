@@ -40,7 +40,7 @@ def _called(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _size(shape: tuple[int, ...], dtype: Any) -> int:
-    return max(1, math.prod(shape) * np.dtype(dtype).itemsize)
+    return int(max(1, math.prod(shape) * np.dtype(dtype).itemsize))
 
 
 class CupyStream:

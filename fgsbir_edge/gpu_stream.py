@@ -34,7 +34,7 @@ class GpuBuffer:
     @property
     def nbytes(self) -> int:
         """Size in bytes."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        return int(math.prod(self.shape) * self.dtype.itemsize)
 
     def first(self, rows: int) -> GpuBuffer:
         """The first rows of it, in the same memory."""
@@ -184,7 +184,7 @@ def host_array(address: int, shape: tuple[int, ...], dtype: Any, owner: object) 
     """Memory of the host as an array that keeps ``owner`` alive."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = (ctypes.c_uint8 * size).from_address(address)
-    memory._owner = owner  # type: ignore[attr-defined] # ctypes objects take attributes, and NumPy keeps the object
+    memory._owner = owner  # ctypes objects take attributes, and NumPy keeps the object
     return np.frombuffer(memory, dtype).reshape(shape) if size else np.empty(shape, dtype)
 
 

@@ -7,6 +7,7 @@ network, copy of the features. From the second time on all of it is one replayed
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ class StrokesEncoder:
     def __init__(self, encoder: DeviceEncoder, spec: InputSpec, *, record: bool = True) -> None:
         """``record`` False starts every kernel by itself each time. Raises DeviceError."""
         self.encoder, self._stream = encoder, encoder.stream
-        dtype = "float16" if encoder.input(1).dtype == np.float16 else "float32"
+        dtype: Literal["float32", "float16"] = "float16" if encoder.input(1).dtype == np.float16 else "float32"
         self._spec = RasterSpec(spec.size, spec.size, spec.style, spec.line_width, spec.ink, spec.mean, spec.std, dtype)
         self.replay = Replay(self._stream) if record and encoder.recordable else None
         rows = (encoder.max_batch, encoder.features)

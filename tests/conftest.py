@@ -16,6 +16,12 @@ from fgsbir_edge.preprocess import InputSpec
 from tests.toy import PHOTOS, SIZE, USERS, outline, toy_encoder, toy_head
 
 
+@pytest.fixture(autouse=True)
+def _no_choices(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `fgsbir-edge bench` has chosen on this machine is none of the tests' business."""
+    monkeypatch.setenv("FGSBIR_CHOICES", str(tmp_path_factory.getbasetemp() / "choices"))
+
+
 @pytest.fixture
 def head() -> Head:
     """A fresh toy head."""

@@ -15,6 +15,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from fgsbir_edge.encoder import tensorrt
+from fgsbir_edge.encoder.trt_api import Library
 from tests.fake_cuda import FakeCore, at
 
 MAGIC = b"stand-in engine\n"
@@ -58,7 +60,10 @@ class Engine:
         low, high = self.facts["profiles"][number]
         return [(batch, *self.get_tensor_shape(name)[1:]) for batch in (low, high, high)]
 
-    def create_execution_context(self) -> Context:
+    device_memory_size_v2 = 4096
+
+    def create_execution_context(self, strategy: str) -> Context:
+        assert strategy == "ours"
         self.contexts.append(Context(self))
         return self.contexts[-1]
 
@@ -67,6 +72,11 @@ class Context:
     def __init__(self, engine: Engine) -> None:
         self.engine, self.profile, self.shape = engine, 0, (0,)
         self.addresses: dict[str, int] = {}
+        self.scratch = 0
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        assert size >= self.engine.device_memory_size_v2
+        self.scratch = address
 
     def set_optimization_profile_async(self, number: int, stream: int) -> bool:
         self.engine.core.calls.append(f"profile {number}")
@@ -88,6 +98,7 @@ class Context:
 
     def execute_async_v3(self, stream: int) -> bool:
         assert self.shape[0] > 0
+        assert self.scratch
         shape, dtype = self.shape, np.float16 if self.engine.facts["half"] else np.float32
 
         def work() -> None:
@@ -104,10 +115,12 @@ def install(monkeypatch: pytest.MonkeyPatch, core: FakeCore) -> list[Engine]:
     engines: list[Engine] = []
 
     class Runtime:
-        def __init__(self, logger: Any) -> None: ...
+        def __init__(self, logger: Any) -> None:
+            self.logger = logger
 
         def deserialize_cuda_engine(self, data: bytes) -> Engine | None:
             if not data.startswith(MAGIC):
+                self.logger.log(1, "the engine was built by another release")
                 return None
             engines.append(Engine(core, data))
             return engines[-1]
@@ -115,10 +128,12 @@ def install(monkeypatch: pytest.MonkeyPatch, core: FakeCore) -> list[Engine]:
     module = ModuleType("tensorrt")
     vars(module).update(
         __version__="10.3.0",
-        Logger=type("Logger", (), {"ERROR": 1, "WARNING": 2, "__init__": lambda self, level: None}),
+        ILogger=type("ILogger", (), {"Severity": SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2, INFO=3, VERBOSE=4)}),
+        ExecutionContextAllocationStrategy=SimpleNamespace(USER_MANAGED="ours"),
         Runtime=Runtime,
         TensorIOMode=SimpleNamespace(INPUT="input", OUTPUT="output"),
         DataType=SimpleNamespace(FLOAT="float", HALF="half"),
     )
     monkeypatch.setitem(sys.modules, "tensorrt", module)
+    monkeypatch.setattr(tensorrt, "load", lambda name: Library(name, module))
     return engines

@@ -30,7 +30,7 @@ _NEEDS = {
 
 
 class OnnxDeviceEncoder(OnDevice):
-    """The bundle's graph on the CUDA or the TensorRT provider. Its work is not recorded: ONNX Runtime does more than CUDA work."""
+    """The bundle's graph on the CUDA or the TensorRT provider. Its work is not recorded: it is more than CUDA's."""
 
     recordable = False
 
@@ -43,9 +43,8 @@ class OnnxDeviceEncoder(OnDevice):
         """
         import onnxruntime
 
-        offered = onnxruntime.get_available_providers()
-        if provider not in offered:
-            raise DeviceError(f"this ONNX Runtime has no {provider} (it has {', '.join(offered)}): {_NEEDS[provider]}")
+        if reason := absent(provider):
+            raise DeviceError(reason)
         wanted = _options(provider, stream, bundle.input.size, cache)
         session = open_session(bundle, variant, 1, [*wanted, "CPUExecutionProvider"])
         loaded = session.get_providers()
@@ -74,6 +73,14 @@ class OnnxDeviceEncoder(OnDevice):
             self._session.run_with_iobinding(self._bound[1], self._run_options)
         except Exception as error:  # the runtime's exceptions share no base class of their own
             raise DeviceError(f"ONNX Runtime failed on the GPU: {' '.join(str(error).split())[:300]}") from error
+
+
+def absent(provider: str) -> str:
+    """Why this installation cannot have the provider; empty: it lists it, and only a session shows whether it loads."""
+    import onnxruntime
+
+    offered = onnxruntime.get_available_providers()
+    return "" if provider in offered else f"this ONNX Runtime has no {provider} (it has {', '.join(offered)}): {_NEEDS[provider]}"
 
 
 def _bind(bind: Any, name: str, buffer: GpuBuffer, device: int) -> None:

@@ -1,17 +1,16 @@
-"""The encoder as a native TensorRT engine: one execution context for each profile, tensors by name, a stream of its own.
+"""The encoder as a native TensorRT engine: one execution context for each batch size, tensors by name, a stream of its own.
 
 The engine is built on this very machine from the bundle's ONNX file (``engine_cache``), or read from the user's own cache.
 """
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fgsbir_edge.encoder.on_device import OnDevice
+from fgsbir_edge.encoder.trt_api import TENSORRT, load
 from fgsbir_edge.errors import DeviceError
 from fgsbir_edge.gpu_stream import GpuStream
 
@@ -19,18 +18,6 @@ if TYPE_CHECKING:
     from fgsbir_edge.bundle import Bundle
 
 INPUT, OUTPUT = "image", "features"
-_MISSING = (
-    "TensorRT cannot be imported ({}); it comes with JetPack (apt install python3-libnvinfer), and a virtual environment has to be "
-    "made with --system-site-packages to see it"
-)
-
-
-def load_tensorrt() -> Any:
-    """The module. Raises DeviceError with the remedy."""
-    try:
-        return importlib.import_module("tensorrt")
-    except Exception as error:  # a library that is missing beneath it may raise anything
-        raise DeviceError(_MISSING.format(" ".join(str(error).split())[:200] or type(error).__name__)) from error
 
 
 class TensorRTEncoder(OnDevice):
@@ -39,37 +26,36 @@ class TensorRTEncoder(OnDevice):
     ``profiles`` are (smallest B, largest B) of each; a run takes the narrowest that B fits into.
     """
 
-    def __init__(self, bundle: Bundle, engine: Path, stream: GpuStream, variant: str = "fp32") -> None:
-        """Load an engine that was built for this machine. Raises DeviceError when it cannot be, or is of another network."""
-        trt = load_tensorrt()
-        self._logger = trt.Logger(trt.Logger.ERROR)
-        self._runtime = trt.Runtime(self._logger)
-        self._engine = self._runtime.deserialize_cuda_engine(engine.read_bytes())
+    def __init__(self, bundle: Bundle, engine: bytes, stream: GpuStream, variant: str = "fp32") -> None:
+        """Load a serialised engine that was built on this machine, see ``engine_cache.load_engine``.
+
+        Raises DeviceError when TensorRT refuses it or it is of another network, and TensorrtMissingError.
+        """
+        library = load(TENSORRT)
+        trt = library.trt
+        self._runtime = trt.Runtime(library.logger)
+        with library.messages() as heard:
+            self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise DeviceError(
-                f"{engine}: TensorRT {trt.__version__} does not take this engine; remove the file to have it built again"
+                f"TensorRT {library.version} does not take its own engine ({'; '.join(heard.errors) or 'without a reason'}): "
+                "'fgsbir-edge engine clear', and it is built again"
             )
         dtypes = _interface(trt, self._engine, (3, bundle.input.size, bundle.input.size), bundle.head.features)
         self.profiles = _profiles(self._engine)
-        self._contexts: dict[int, Any] = {}
-        self._batches: dict[int, int] = {}  # what each context's shapes are set for
         largest = max(high for _, high in self.profiles)
         shape = (largest, bundle.input.size, bundle.head.features)
         super().__init__(f"tensorrt {variant}", stream, shape, (dtypes[INPUT], dtypes[OUTPUT]))
+        self._strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        self._scratch = stream.buffer((max(1, int(self._engine.device_memory_size_v2)),), np.uint8)
+        self._contexts: dict[int, Any] = {}  # by batch
 
     def enqueue(self, batch: int) -> None:
-        """See DeviceEncoder."""
-        number = self._profile(batch)
-        context = self._contexts.get(number) or self._new_context(number)
-        if self._batches.get(number) != batch:
-            if not context.set_input_shape(INPUT, (batch, 3, self.size, self.size)):
-                raise DeviceError(f"TensorRT refuses a batch of {batch}; its profiles are {self.profiles}")
-            missing = context.infer_shapes()
-            if missing:
-                raise DeviceError(f"TensorRT lacks the shapes of {missing}; the engine has more inputs than 'image'")
-            self._batches[number] = batch
+        """See DeviceEncoder. Runs over the next power of two, so that few contexts and recordings serve all sizes."""
+        size = min(1 << (batch - 1).bit_length(), self.profiles[self._profile(batch)][1])
+        context = self._contexts.get(size) or self._new_context(size)
         if not context.execute_async_v3(self.stream.handle):
-            raise DeviceError("TensorRT could not start the engine; its reason is in its log, on stderr")
+            raise DeviceError("TensorRT could not start the engine; what it says is in its log")
 
     def _profile(self, batch: int) -> int:
         fitting = [(high, number) for number, (low, high) in enumerate(self.profiles) if low <= batch <= high]
@@ -77,18 +63,27 @@ class TensorRTEncoder(OnDevice):
             raise DeviceError(f"a batch of {batch} fits none of the engine's profiles {self.profiles}; build it for that size")
         return min(fitting)[1]
 
-    def _new_context(self, number: int) -> Any:
-        """Contexts are kept, since changing the profile of one waits for the GPU."""
-        context = self._engine.create_execution_context()
+    def _new_context(self, batch: int) -> Any:
+        """A context with its shapes and addresses set for good: a recorded run is valid only while its context keeps them.
+
+        All contexts run in one stream, one after the other, and so share their scratch memory.
+        """
+        context = self._engine.create_execution_context(self._strategy)
         if context is None:
             raise DeviceError("TensorRT cannot make an execution context: free device memory, or build for smaller batches")
+        context.set_device_memory(self._scratch.pointer, self._scratch.nbytes)
+        number = self._profile(batch)
         if not context.set_optimization_profile_async(number, self.stream.handle):
             raise DeviceError(f"TensorRT refuses profile {number} of its own engine; build it again")
         self.stream.synchronize()
         for name, buffer in ((INPUT, self._input), (OUTPUT, self._output)):
             if not context.set_tensor_address(name, buffer.pointer):
                 raise DeviceError(f"TensorRT refuses the address of tensor {name!r}")
-        self._contexts[number] = context
+        if not context.set_input_shape(INPUT, (batch, 3, self.size, self.size)):
+            raise DeviceError(f"TensorRT refuses a batch of {batch}; its profiles are {self.profiles}")
+        if missing := context.infer_shapes():
+            raise DeviceError(f"TensorRT lacks the shapes of {missing}; the engine has more inputs than 'image'")
+        self._contexts[batch] = context
         return context
 
 
