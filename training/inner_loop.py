@@ -5,6 +5,10 @@ alone (m x D numbers) and on the Gram matrix K = X X^T + 1; W itself is never to
 
     G = dL/dU,   U <- U - a_t K G,   A <- A - a_t G,   W' = W + A^T X
 
+Where a task is centred, sketches start without what the support's sketches have in common: U0 = X W^T + b + shift in the rows of
+sketches, shift = -(k / (k + p)) mean_i(W s_i + b) over its k sketches, p as many pairs' worth of zeros (`centring`). The loss of
+pairs cannot find that shift: the pulls and pushes of a support's own photos on it cancel.
+
 Losses: METHODS C.5, softplus_b(mu + beta+ - beta-) averaged over triplets; sharpness 0 is the plain hinge.
 """
 
@@ -23,15 +27,33 @@ DISTANCE_FLOOR = 1e-12  # under the square root, as in the native op
 class Support:
     """Support sets of E episodes with k pairs each: rows 0..k-1 are sketches, k..2k-1 their photos, the rest further negatives.
 
-    features [E,m,C]; mask [E,k,m-k] is 1 where sketch i may have photo j as its negative (another photo than its own).
+    features [E,m,C]; mask [E,k,m-k] is 1 where sketch i may have photo j as its negative (another photo than its own); shift
+    [E,D] is what the outputs of every sketch of the task are moved by from the start, None where they are not.
     """
 
     features: Tensor
     mask: Tensor
+    shift: Tensor | None = None
 
     @property
     def pairs(self) -> int:
         return int(self.mask.shape[1])
+
+
+def centring(weight: Tensor, bias: Tensor, support: Support, prior: Tensor) -> Tensor:
+    """The shift [E,D] by which sketches lose the mean output of the support's sketches, drawn to zero by `prior` [] p >= 0."""
+    pairs = support.pairs
+    common = (support.features[:, :pairs] @ weight.T + bias).mean(1)
+    return -(pairs / (pairs + prior)) * common
+
+
+def support_outputs(weight: Tensor, bias: Tensor, support: Support) -> Tensor:
+    """U0 [E,m,D]: the support's outputs before the first step, sketches shifted."""
+    outputs = support.features @ weight.T + bias
+    if support.shift is None:
+        return outputs
+    pairs = support.pairs
+    return torch.cat([outputs[:, :pairs] + support.shift.unsqueeze(1), outputs[:, pairs:]], dim=1)
 
 
 def triplet_distances(outputs: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
@@ -66,7 +88,7 @@ def adapt(
     `rates` are step sizes [T], or [T,D] for one of each row of the head.
     """
     features = support.features
-    outputs = features @ weight.T + bias
+    outputs = support_outputs(weight, bias, support)
     gram = features @ features.transpose(1, 2) + 1.0
     moves = features.new_ones(features.shape[1], 1)
     if side == "sketch":
@@ -84,7 +106,10 @@ def adapt(
     return coefficients
 
 
-def adapted_outputs(weight: Tensor, bias: Tensor, support: Support, coefficients: Tensor, features: Tensor) -> Tensor:
-    """Outputs of the adapted head for features [E,n,C] -> [E,n,D]: f W^T + b + (f X^T + 1) A."""
-    shift = (features @ support.features.transpose(1, 2) + 1.0) @ coefficients
-    return features @ weight.T + bias + shift
+def adapted_outputs(
+    weight: Tensor, bias: Tensor, support: Support, coefficients: Tensor, features: Tensor, *, sketches: bool = True
+) -> Tensor:
+    """Outputs of the adapted head for features [E,n,C] -> [E,n,D]: f W^T + b + (f X^T + 1) A, with the shift for `sketches`."""
+    learned = (features @ support.features.transpose(1, 2) + 1.0) @ coefficients
+    outputs = features @ weight.T + bias + learned
+    return outputs + support.shift.unsqueeze(1) if sketches and support.shift is not None else outputs

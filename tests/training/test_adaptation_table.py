@@ -128,6 +128,7 @@ def test_rows_are_the_configuration_of_ours_less_what_they_lack() -> None:
     anil = arm("anil", config)
     assert (anil.margin.design, anil.regularisers) == ("fixed", None)
     assert replace(anil, margin=config.margin, regularisers=config.regularisers) == config
+    assert arm("ours_pairs", config) == config  # nothing is centred by itself
     plain = arm("regularised", config)
     assert (plain.outer.base_weight, plain.regularisers) == (1.0, config.regularisers)
     assert arm("ours@32", config).features.embedding == 32

@@ -114,6 +114,9 @@ class InnerConfig:
                   A device knows the first two; to it "drawn" is "gallery"
     sharpness     b of softplus_b (METHODS C.5); 0 is the paper's hinge, which gives no margin network a gradient
     second_order  whether the outer gradient goes through the inner one; without it no margin network learns
+    centre        p of centring: before the first step every sketch's output loses k/(k+p) of the mean output of the support's k
+                  sketches, what the task's sketches have in common. inf: off
+    learn_centre  whether the outer loop trains p, from that start
     """
 
     steps: int = 1
@@ -125,10 +128,14 @@ class InnerConfig:
     further: int = 8
     sharpness: float = 10.0
     second_order: bool = True
+    centre: float = math.inf
+    learn_centre: bool = True
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.further < 1 or self.sharpness < 0:
             raise ValueError("steps and further must be positive, sharpness not negative")
+        if not self.centre >= 0.0 or (self.learn_centre and self.centre == 0.0):
+            raise ValueError(f"centre is {self.centre}, expected a positive number, inf for none, or 0 with learn_centre = false")
 
 
 @dataclass(frozen=True)
@@ -186,7 +193,7 @@ class MetaOptimiser:
     """Adam (METHODS C.4: 1e-4) with a rate for each part.
 
     head          the embedding layer, where every inner loop starts
-    fast          gains, step sizes and margin network
+    fast          gains, step sizes, margin network and p of the centring (its logarithm)
     projection, encoder   what trains of them
     regularisers  the networks of the regularisers
     schedule      "cosine" to 0 at the last step, or "constant", as far as is known of the paper

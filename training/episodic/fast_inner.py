@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from training.inner_loop import DISTANCE_FLOOR, Support
+from training.inner_loop import DISTANCE_FLOOR, Support, support_outputs
 
 NORM_FLOOR = 1e-24  # of squared norms, as that of torch's normalize
 
@@ -64,7 +64,7 @@ def adapt(
     gradient of every step as a constant, so that only the rates learn from it.
     """
     features = support.features
-    outputs = torch.nn.functional.linear(features, weight, bias)
+    outputs = support_outputs(weight, bias, support)
     gram = features @ features.transpose(1, 2) + 1.0 if len(rates) > 1 else None  # the first step needs no inner products
     shares = support.mask / support.mask.sum((1, 2), keepdim=True).clamp_min(1.0)
     rules = _Rules(support.pairs, shares, sharpness, side == "both")

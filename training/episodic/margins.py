@@ -2,7 +2,7 @@
 
 All designs map the support sets of E episodes and the head before adaptation to margins [E]. A margin gets a gradient from the
 outer loss only through a smooth inner loss and a second-order inner loop: with a hinge it decides which triplets are active and
-nothing else.
+nothing else. Where sketches are shifted before the first step (Support.shift), margins are of the shifted ones.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from training.episodic.config import InnerConfig, MarginConfig
-from training.inner_loop import Support, triplet_distances, triplet_loss
+from training.inner_loop import Support, support_outputs, triplet_distances, triplet_loss
 from training.models.margin import MarginNet
 
 TINY = 1e-12  # keeps the direction of a zero gradient finite
@@ -48,7 +48,7 @@ class DistanceMargin(MarginDesign):
         self.net = MarginNet(hidden)
 
     def forward(self, support: Support, weight: Tensor, bias: Tensor) -> Tensor:
-        positive, distances = triplet_distances(support.features @ weight.T + bias, support.pairs)
+        positive, distances = triplet_distances(support_outputs(weight, bias, support), support.pairs)
         margins: Tensor = self.net(positive.unsqueeze(-1).expand_as(distances), distances, support.mask)
         return margins
 
@@ -78,7 +78,7 @@ class GradientMargin(MarginDesign):
     def forward(self, support: Support, weight: Tensor, bias: Tensor) -> Tensor:
         features = support.features.detach()
         with torch.enable_grad():
-            outputs = (features @ weight.detach().T + bias.detach()).requires_grad_()
+            outputs = support_outputs(weight, bias, support).detach().requires_grad_()
             margin = features.new_full((len(features),), self.reference)
             loss = triplet_loss(outputs, Support(features, support.mask), margin, self.sharpness).sum()
             (gradient,) = torch.autograd.grad(loss, outputs)

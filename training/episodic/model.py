@@ -1,7 +1,9 @@
-"""What the outer loop trains above the encoder: gains, head, step sizes, margin network; and what below it may train."""
+"""What the outer loop trains above the encoder: gains, head, step sizes, centring and margin; and what below it may train."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -12,14 +14,14 @@ from torch.utils.checkpoint import checkpoint
 from training.config import ConfigError
 from training.episodic.config import InnerConfig, MarginConfig
 from training.episodic.margins import build_margin
-from training.inner_loop import Support, adapt, adapted_outputs
+from training.inner_loop import Support, adapt, adapted_outputs, centring
 from training.models.encoder import Encoder
 
 Kind = Literal["projected", "pooled", "pixels"]  # what a feature source gives: float32 [n,C], [n,R] or [n,3,S,S]
 
 
 class MetaModel(nn.Module):
-    """Feature gains, head, step sizes and margin over projected features [..,C].
+    """Feature gains, head, step sizes, centring and margin over projected features [..,C].
 
     Args:
         head: the embedding layer W [D,C], b [D]; trained in place.
@@ -32,6 +34,9 @@ class MetaModel(nn.Module):
         self.log_gain = nn.Parameter(torch.zeros(head.in_features), requires_grad=gains)
         shape = {"shared": (1,), "step": (inner.steps,), "row": (inner.steps, head.out_features)}[inner.rates]
         self.step_sizes = nn.Parameter(torch.full(shape, inner.rate), requires_grad=inner.learn_rates)
+        centred = math.isfinite(inner.centre)
+        prior = torch.tensor(inner.centre).log()
+        self.log_centre = nn.Parameter(prior, requires_grad=inner.learn_centre) if centred else None
         self.margin_design = build_margin(margin, inner, head)
 
     @property
@@ -39,13 +44,24 @@ class MetaModel(nn.Module):
         """Step sizes of the inner loop: [T], or [T,D] where each row of the head has its own."""
         return self.step_sizes.expand(self.inner.steps, *self.step_sizes.shape[1:])
 
+    @property
+    def centre(self) -> Tensor | None:
+        """p [] of the centring; None where sketches are not centred."""
+        return None if self.log_centre is None else self.log_centre.exp()
+
+    def _centred(self, support: Support) -> Support:
+        """The support sets with the shift that their sketches start with."""
+        if self.centre is None:
+            return support
+        return replace(support, shift=centring(self.head.weight, self.head.bias, support, self.centre))
+
     def features(self, projected: Tensor) -> Tensor:
         """Unit features [..,C] of projected ones, under the gains."""
         return F.normalize(projected * self.log_gain.exp(), dim=-1)
 
     def margin(self, support: Support) -> Tensor:
-        """Margins [E] of the support sets, under the head before adaptation."""
-        margins: Tensor = self.margin_design(support, self.head.weight, self.head.bias)
+        """Margins [E] of the support sets, under the head before the first step."""
+        margins: Tensor = self.margin_design(self._centred(support), self.head.weight, self.head.bias)
         return margins
 
     def adapt(self, support: Support, second_order: bool = True, *, margin: Tensor | None = None) -> Tensor:
@@ -53,7 +69,7 @@ class MetaModel(nn.Module):
         return adapt(
             self.head.weight,
             self.head.bias,
-            support,
+            self._centred(support),
             self.rates,
             self.margin(support) if margin is None else margin,
             sharpness=self.inner.sharpness,
@@ -61,22 +77,23 @@ class MetaModel(nn.Module):
             second_order=second_order,
         )
 
-    def embed(self, features: Tensor, support: Support, coefficients: Tensor | None) -> Tensor:
-        """Unit embeddings [n,D] of features [n,C] under the head adapted to one support set; None: the head as it is.
+    def embed(self, features: Tensor, support: Support, coefficients: Tensor | None, *, sketches: bool = True) -> Tensor:
+        """Unit embeddings [n,D] of features [n,C], of `sketches` or else of photos, under the head adapted to one support set.
 
-        `support` and `coefficients` are of one episode: [1,m,C] and [1,m,D].
+        `support` and `coefficients` are of one episode: [1,m,C] and [1,m,D]; None: the head as it is, nothing centred.
         """
         weight, bias = self.head.weight, self.head.bias
         if coefficients is None:
             outputs = features.unsqueeze(0) @ weight.T + bias
         else:
-            outputs = adapted_outputs(weight, bias, support, coefficients, features.unsqueeze(0))
+            start = self._centred(support)
+            outputs = adapted_outputs(weight, bias, start, coefficients, features.unsqueeze(0), sketches=sketches)
         return F.normalize(outputs[0], dim=-1)
 
     def scores(self, sketches: Tensor, photos: Tensor, support: Support, coefficients: Tensor | None) -> Tensor:
         """Cosines [Q,N] of sketches [Q,C] and photos [N,C] (features), each side adapted where it moves."""
         moved = coefficients if self.inner.side == "both" else None
-        return self.embed(sketches, support, coefficients) @ self.embed(photos, support, moved).T
+        return self.embed(sketches, support, coefficients) @ self.embed(photos, support, moved, sketches=False).T
 
 
 class Trunk(nn.Module):

@@ -37,6 +37,7 @@ ROWS = {
     "maml": Row(WITH, "MAML"),
     "sign_maml": Row(WITH, "sign-MAML"),
     "anil": Row(WITH, "ANIL"),
+    "ours_pairs": Row(WITH, "ours without centring"),
     "ours": Row(WITH, "ours"),
 }
 

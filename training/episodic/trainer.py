@@ -42,13 +42,18 @@ def parameter_parts(objective: Objective) -> dict[str, list[nn.Parameter]]:
     of_projection = {id(item) for item in projection}
     parts = {
         "head": list(model.head.parameters()),
-        "fast": [model.log_gain, model.step_sizes, *model.margin_design.parameters()],
+        "fast": [model.log_gain, model.step_sizes, *centre_of(objective), *model.margin_design.parameters()],
         "projection": projection,
         "encoder": [item for item in encoder.parameters() if id(item) not in of_projection],
         "regularisers": list(objective.regularisers.parameters()),
     }
     trained = {name: [item for item in some if item.requires_grad] for name, some in parts.items()}
     return {name: some for name, some in trained.items() if some}
+
+
+def centre_of(objective: Objective) -> list[nn.Parameter]:
+    """The logarithm of the centring's p; nothing where there is none."""
+    return [] if objective.model.log_centre is None else [objective.model.log_centre]
 
 
 def build_optimizer(objective: Objective, config: MetaOptimiser) -> torch.optim.Adam:
@@ -67,6 +72,7 @@ def gradient_norms(objective: Objective) -> dict[str, float]:
     """
     model, parts = objective.model, parameter_parts(objective)
     named = {"margin": list(model.margin_design.parameters()), "rates": [model.step_sizes], "gains": [model.log_gain]}
+    named |= {"centre": centre_of(objective)}
     named |= {name: some for name, some in parts.items() if name != "fast"}
     trained = {name: [item for item in some if item.requires_grad] for name, some in named.items()}
     return {f"gradient/{name}": _norm(some) for name, some in trained.items() if some}
@@ -110,7 +116,7 @@ class MetaTrainer:
         average.tensors = {name: tensor.to(fabric.device) for name, tensor in average.tensors.items()}
         if journal is not None and self.progress.step == 0:
             figures = self.validate(objective)
-            journal.add({"step": 0, **figures})
+            journal.add({"step": 0, **prior_of(objective), **figures})
             log.info("before training: %s", brief(figures))
         begun, first = time.monotonic(), self.progress.step
 
@@ -161,8 +167,8 @@ class MetaTrainer:
         """One row of the log, and where there are figures the curves and a line."""
         progress = self.progress
         steps = objective.model.rates.detach().flatten(1).mean(1) if objective.model.rates.dim() > 1 else objective.model.rates
-        rates = {f"rate/{number}": rate for number, rate in enumerate(steps.tolist())}
-        journal.add({"step": progress.step, **progress.losses, **rates, "seconds/step": seconds, **figures})
+        learned = {f"rate/{number}": rate for number, rate in enumerate(steps.tolist())} | prior_of(objective)
+        journal.add({"step": progress.step, **progress.losses, **learned, "seconds/step": seconds, **figures})
         if figures:
             journal.draw(*PANEL)
         said = f" {brief(figures)}" if figures else ""
@@ -212,6 +218,7 @@ def exported(objective: Objective, config: MetaConfig, margin: float) -> tuple[d
         "side": inner.side,
         "negatives": inner.further if inner.negatives != "support" else 0,
         "sharpness": inner.sharpness,
+        "centre": prior_of(objective).get("centre"),
         "margin": fixed,
         "margin_design": config.margin.design,
     }
@@ -219,6 +226,12 @@ def exported(objective: Objective, config: MetaConfig, margin: float) -> tuple[d
         of_setting = {name: item.facts() for name, item in objective.regularisers.items()}  # type: ignore[operator]
         adaptation["regularisers"] = {**to_table(config.regularisers), "of": of_setting}
     return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, adaptation
+
+
+def prior_of(objective: Objective) -> dict[str, float]:
+    """p of the centring as "centre"; empty where there is none."""
+    prior = objective.model.centre
+    return {} if prior is None else {"centre": float(prior.detach())}
 
 
 def brief(figures: dict[str, float]) -> str:

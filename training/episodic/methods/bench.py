@@ -30,7 +30,7 @@ from training.episodic.table import ROWS
 from training.trainer import LAST
 
 CHOSEN = ("finetune_head", "prototype", "ridge", "centred", "finetune")  # rows whose options are chosen for every k
-META_TRAINED = ("regularised", "anil", "ours")  # and all rows of the plots alone
+META_TRAINED = ("regularised", "anil", "ours_pairs", "ours")  # and all rows of the plots alone
 FREE = ("every", "threads")  # of a loop: what may change when it goes on
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,20 @@ TITLES = {"domain": "L_D", "intra": "L_ud", "semantic": "L_S", "category": "L_C"
 def arm(name: str, config: MetaConfig) -> MetaConfig:
     """The configuration of a row, from that of "ours".
 
-    "anil": no learned margin, no regularisers. "regularised": the outer loss sees the head before adaptation alone, so that
-    nothing is learned about adapting. "ours@D": a head of width D. "ours-TERM", "ours-all": without one regulariser, or any.
+    "ours_pairs": no centring. "anil": no centring, no learned margin, no regularisers. "regularised": the outer loss sees the
+    head before adaptation alone, so that nothing is learned about adapting. "ours@D": a head of width D. "ours-TERM", "ours-all":
+    without one regulariser, or any.
     Raises ConfigError for another name, and where there are no regularisers to make a row of.
     """
     base, _, width = name.partition("@")
     term = name.partition("-")[2]
-    fixed = replace(config.margin, design="fixed")
+    fixed, pairs = replace(config.margin, design="fixed"), replace(config.inner, centre=math.inf)
     if name == "ours":
         return config
     if name == "anil":
-        return replace(config, margin=fixed, regularisers=None)
+        return replace(config, inner=pairs, margin=fixed, regularisers=None)
+    if name == "ours_pairs":
+        return replace(config, inner=pairs)
     if base == "ours" and width.isdigit():
         return replace(config, features=replace(config.features, embedding=int(width)))
     if name != "regularised" and term not in (*TITLES, "all"):
@@ -39,7 +43,7 @@ def arm(name: str, config: MetaConfig) -> MetaConfig:
     if config.regularisers is None:
         raise ConfigError(f"{name}: the configuration has no regularisers; add [regularisers], or leave out the row or the sweep")
     if name == "regularised":
-        return replace(config, margin=fixed, outer=replace(config.outer, base_weight=1.0))
+        return replace(config, inner=pairs, margin=fixed, outer=replace(config.outer, base_weight=1.0))
     off: dict[str, Any] = {term: 0.0}
     return replace(config, regularisers=None if term == "all" else replace(config.regularisers, **off))
 
