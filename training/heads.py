@@ -1,7 +1,8 @@
-"""The device's head from a checkpoint's tensors: final layer, step sizes, margin."""
+"""The device's head from a checkpoint's tensors: final layer, step sizes, margin, centring."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ def runtime_head(path: Path) -> Head:
     if tensors["adaptation.step_sizes"].ndim > 1:
         raise BundleFormatError(f'{path}: each row of the head has step sizes of its own; train with inner.rates = "step"')
     prefix = "adaptation.margin."
+    centre = settings.get("centre")  # None where nothing was centred, absent in checkpoints from before
     net = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     return Head(
         weight,
@@ -38,4 +40,5 @@ def runtime_head(path: Path) -> Head:
         sharpness=float(settings["sharpness"]),
         side=settings["side"],
         negatives="gallery" if settings["negatives"] else "support",
+        centre=math.inf if centre is None else float(centre),
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from training.checkpoint import save_tensors
 from training.episodes import negative_mask
 from training.episodic import fast_inner
 from training.heads import runtime_head
-from training.inner_loop import Support, adapted_outputs, triplet_distances
+from training.inner_loop import Support, adapted_outputs, centring, support_outputs, triplet_distances
 from training.metrics import gallery_ranks
 from training.models.margin import MarginNet
 
@@ -41,12 +42,13 @@ PAIRS, PHOTOS, QUERIES = 5, 12, 30
 
 @dataclass(frozen=True)
 class Learned:
-    """What meta-training learned, as its checkpoint has it; `margin` None: predicted."""
+    """What meta-training learned, as its checkpoint has it; `margin` None: predicted; `centre` inf: nothing centred."""
 
     side: str
     negatives: str
     steps: int
     margin: float | None
+    centre: float = math.inf
 
     @property
     def rates(self) -> Tensor:
@@ -71,16 +73,20 @@ class Learned:
         if self.margin is None:
             tensors |= {f"adaptation.margin.{name}": tensor for name, tensor in self.network.arrays().items()}
         settings = {"k": PAIRS, "steps": self.steps, "side": self.side, "sharpness": 10.0, "margin": self.margin}
+        if math.isfinite(self.centre):
+            settings["centre"] = self.centre
         save_tensors(path, tensors, {"adaptation": settings | {"negatives": 7 if self.negatives == "gallery" else 0}})
         return path
 
 
 LEARNED = [Learned(*values) for values in product(("sketch", "both"), ("support", "gallery"), (1, 5), (0.4, None))]
+CENTRED = [Learned(*values) for values in product(("sketch", "both"), ("support", "gallery"), (5,), (None,), (2.0,))]
+LEARNED += [*CENTRED, Learned("sketch", "support", 1, 0.4, 0.0)]
 FORMS = [pytest.param(inner_loop.adapt, id="span"), pytest.param(fast_inner.adapt, id="products")]
 
 
 def name(learned: Learned) -> str:
-    return f"{learned.side}-{learned.negatives}-{learned.steps}-{learned.margin}"
+    return f"{learned.side}-{learned.negatives}-{learned.steps}-{learned.margin}-{learned.centre}"
 
 
 @dataclass(frozen=True)
@@ -103,17 +109,19 @@ def by_training(
     mask = torch.from_numpy(negative_mask(truth, photos))
     support = Support(torch.cat([torch.from_numpy(sketches), gallery[0, photos]])[None], mask[None])
     weight, bias = learned.layer
+    if math.isfinite(learned.centre):
+        support = replace(support, shift=centring(weight, bias, support, torch.tensor(learned.centre)))
     with torch.no_grad():
         if learned.margin is None:
-            positive, distances = triplet_distances(support.features @ weight.T + bias, support.pairs)
+            positive, distances = triplet_distances(support_outputs(weight, bias, support), support.pairs)
             margin = learned.network(positive.unsqueeze(-1).expand_as(distances), distances, support.mask)
         else:
             margin = torch.tensor([learned.margin])
     found = form(weight, bias, support, learned.rates, margin, side=learned.side, second_order=False).detach()
     moved = found if learned.side == "both" else torch.zeros_like(found)
     embedded = [
-        F.normalize(adapted_outputs(weight, bias, support, shift, rows)[0], dim=-1)
-        for shift, rows in ((found, queries), (moved, gallery))
+        F.normalize(adapted_outputs(weight, bias, support, learned_by, rows, sketches=rows is queries)[0], dim=-1)
+        for learned_by, rows in ((found, queries), (moved, gallery))
     ]
     return Trained(float(margin), *(rows.numpy() for rows in embedded))
 
@@ -147,6 +155,22 @@ def test_adapt_is_what_was_trained(learned: Learned, form: Callable[..., Tensor]
     assert result.margin == pytest.approx(trained.margin, abs=1e-5)
     assert len(result.losses) == learned.steps + 1
     device = result.adapter.embed(head, queries, "sketch"), result.adapter.embed(head, gallery, "photo")
+    check(learned, trained, device, sought, head.embed(queries) @ head.embed(gallery).T)
+
+
+@pytest.mark.parametrize("learned", CENTRED, ids=name)
+def test_a_lone_pair_is_centred_as_it_was_trained(learned: Learned, tmp_path: Path) -> None:
+    """One photo has nothing to be told from: with negatives "support" no step is taken, but sketches lose their share."""
+    rng = np.random.default_rng(2)
+    rows = F.normalize(torch.from_numpy(rng.normal(size=(PHOTOS + QUERIES + 1, FEATURES)).astype(np.float32)), dim=1).numpy()
+    gallery, sketch, queries = rows[:PHOTOS], rows[PHOTOS : PHOTOS + 1], rows[PHOTOS + 1 :]
+    head, truth = runtime_head(learned.checkpoint(tmp_path / "meta.safetensors")), np.array([4])
+    others = np.delete(gallery, truth, axis=0)
+    result = adapt(head, sketch, gallery[truth], negatives_features=others, options=AdaptOptions(guard=False))
+    trained = by_training(learned, (sketch, truth), (queries, gallery), inner_loop.adapt)
+    assert bool(result.losses) is (learned.negatives == "gallery")
+    device = result.adapter.embed(head, queries, "sketch"), result.adapter.embed(head, gallery, "photo")
+    sought = rng.integers(PHOTOS, size=QUERIES)
     check(learned, trained, device, sought, head.embed(queries) @ head.embed(gallery).T)
 
 
