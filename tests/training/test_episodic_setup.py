@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -123,9 +124,9 @@ def test_the_shipped_configurations() -> None:
     optimiser, steps = release.optimiser, release.run
     assert (optimiser.head, optimiser.fast, optimiser.schedule, optimiser.average) == (1e-6, 1e-3, "cosine", 0.0)
     assert (optimiser.clip, optimiser.warmup, steps.steps, steps.seed) == (1.0, 0, 400, 0)
-    for name in ("meta.toml", "meta_paper.toml"):
-        config = read_config(folder / name, MetaConfig)
-        assert config.features.train == "all"
+    for name, train, centred in (("meta", "none", True), ("meta_network", "all", True), ("meta_paper", "all", False)):
+        config = read_config(folder / f"{name}.toml", MetaConfig)
+        assert (config.features.train, math.isfinite(config.inner.centre)) == (train, centred)
         assert config.regularisers is not None
     paper = read_config(folder / "meta_paper.toml", MetaConfig)
     assert paper.inner.steps == 1

@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from fgsbir_edge.bundle import ENCODER
 from fgsbir_edge.preprocess import InputSpec
+from fgsbir_edge.variant import ENCODER
 from training.config import ConfigError
 from training.data.folder import Pair, PairsFolder
 from training.data.splits import select, split_categories, split_drawings
