@@ -65,7 +65,8 @@ def request(bundle: Bundle, variant: str, options: BuildOptions, gpu: Gpu | None
     """
     onnx = bundle.encoder_bytes(variant)
     library = load(options.library)
-    gpu = current_gpu() if gpu is None else gpu
+    if gpu is None:  # with targets the builder does not look at the GPU at hand
+        gpu = Gpu("any", ", ".join(options.targets)) if options.targets else current_gpu()
     shape = [3, bundle.input.size, bundle.input.size]
     facts = {
         "format": FORMAT,

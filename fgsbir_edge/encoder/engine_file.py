@@ -83,7 +83,10 @@ def parse_header(data: bytes) -> Header:
         raise EngineFileError("it is cut short")
     if hashlib.sha256(data[:end]).digest() != data[end : end + _HASH]:
         raise EngineFileError("its header is damaged")
-    facts = json.loads(data[_FIXED:end])
+    try:
+        facts = dict(json.loads(data[_FIXED:end]))
+    except (ValueError, TypeError) as error:
+        raise EngineFileError("its header is damaged") from error
     size, key = int.from_bytes(data[20:28], "little"), data[28:60].hex()
     return Header(key, size, data[60:92], facts, end + _HASH)
 

@@ -118,8 +118,8 @@ def build_plan(data: bytes, options: BuildOptions, say: Say, timing: bytes | Non
         if not parser.parse(data):
             found = "; ".join(str(one) for one in _troubles(parser, heard)[:_SHOWN])
             raise EngineBuildError(
-                f"{library.name} {library.version} does not read the model: {found}; 'fgsbir-edge engine check' lists everything, "
-                "export the bundle again or update TensorRT"
+                f"{library.name} {library.version} does not read the model: {found}; 'fgsbir-edge engine build --dry-run' lists "
+                "everything, export the bundle again or update TensorRT"
             )
         progress = Progress()
         monitor = progress.monitor(library.trt)
@@ -164,16 +164,19 @@ def _config(library: Library, builder: Any, options: BuildOptions) -> Any:
     if not options.tf32:
         config.clear_flag(trt.BuilderFlag.TF32)
     if options.targets:
-        known = trt.ComputeCapability.__members__
-        names = [f"SM{target.replace('.', '')}" for target in options.targets]
-        if unknown := sorted(set(names) - set(known)):
-            raise EngineBuildError(
-                f"{library.name} {library.version} does not build for {', '.join(unknown)}, but for {', '.join(known)}"
-            )
-        config.num_compute_capabilities = len(names)
-        for index, name in enumerate(names):
-            config.set_compute_capability(known[name], index)
+        _aim(library, config, options.targets)
     return config
+
+
+def _aim(library: Library, config: Any, targets: tuple[str, ...]) -> None:
+    """Build for these compute capabilities: TensorRT-RTX alone has this."""
+    known = library.trt.ComputeCapability.__members__
+    names = [f"SM{target.replace('.', '')}" for target in targets]
+    if unknown := sorted(set(names) - set(known)):
+        raise EngineBuildError(f"{library.name} does not build for {', '.join(unknown)}; choose among {', '.join(known)}")
+    config.num_compute_capabilities = len(names)
+    for index, name in enumerate(names):
+        config.set_compute_capability(known[name], index)
 
 
 def _add_profile(builder: Any, network: Any, config: Any, options: BuildOptions, heard: Messages) -> None:
