@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fgsbir_edge.bundle import Bundle
 
 FORMAT = 1
+_NAME = 100  # characters of a bundle's name that are kept
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def request(bundle: Bundle, variant: str, options: BuildOptions, gpu: Gpu | None
         **gpu.facts(),
         **options.facts(),
     }
-    return Request(onnx, facts, options, f"{bundle.name} {variant}")
+    return Request(onnx, facts, options, f"{bundle.name[:_NAME]} {variant}")
 
 
 def cached_engine(

@@ -54,7 +54,7 @@ class Header:
 
 def pack(key: str, content: bytes, facts: dict[str, Any]) -> bytes:
     """The file's bytes. ``key`` is a SHA-256 in hex."""
-    text = json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()
+    text = json.dumps(facts, sort_keys=True).encode()
     lengths = len(text).to_bytes(4, "little") + len(content).to_bytes(8, "little")
     head = MAGIC + lengths + bytes.fromhex(key) + hashlib.sha256(content).digest() + text
     return head + hashlib.sha256(head).digest() + content

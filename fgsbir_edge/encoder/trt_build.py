@@ -211,7 +211,7 @@ def _timing_cache(config: Any, old: bytes, say: Say) -> Any:
 def _failure(library: Library, heard: Messages, options: BuildOptions) -> EngineBuildError:
     remedy = "look at its log (--verbose --verbose), or try another variant"
     if any(word in error.lower() for error in heard.errors for word in _MEMORY_WORDS):
-        limit = "its own limit" if options.memory is None else f"a limit of {options.memory / 2**20:.1f} MiB"
+        limit = "its own limit" if options.memory is None else f"a limit of {options.memory / 2**20:.3g} MiB"
         remedy = (
             f"memory ran out under {limit}: allow more (--memory), free some, build for smaller batches (--batches), "
             "or use the variant fp16 or int8"
@@ -220,7 +220,7 @@ def _failure(library: Library, heard: Messages, options: BuildOptions) -> Engine
 
 
 def _log(heard: Messages) -> str:
-    return "; ".join(heard.errors[-_SHOWN:]) or "it gave no reason"
+    return "; ".join(list(dict.fromkeys(heard.errors))[:_SHOWN]) or "it gave no reason"
 
 
 def _read(path: Path) -> bytes:

@@ -56,7 +56,7 @@ class Progress:
         return type("Monitor", (trt.IProgressMonitor,), members)()
 
 
-def with_heartbeat(work: Callable[[], T], progress: Progress, say: Say, seconds: float = HEARTBEAT_SECONDS) -> T:
+def with_heartbeat(work: Callable[[], T], progress: Progress, say: Say, seconds: float | None = None) -> T:
     """``work()``, done in a thread of its own, while this one says every few seconds how far it is.
 
     An interrupt (Ctrl-C) makes TensorRT stop after the step it is at; then KeyboardInterrupt is raised. A second one is raised
@@ -76,7 +76,7 @@ def with_heartbeat(work: Callable[[], T], progress: Progress, say: Say, seconds:
     thread.start()
     try:
         while thread.is_alive():
-            thread.join(seconds)
+            thread.join(HEARTBEAT_SECONDS if seconds is None else seconds)
             if thread.is_alive():
                 say(f"still building after {time.monotonic() - start:.0f} s: {progress}")
     except KeyboardInterrupt:
