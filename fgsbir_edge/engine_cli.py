@@ -47,9 +47,9 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
         "--batches",
         type=positive,
         nargs=3,
+        action="append",
         metavar="N",
-        default=[1, 8, 64],
-        help="smallest, best-served and largest batch (1 8 64)",
+        help="smallest, best-served and largest batch of a profile; repeatable (1 1 1 and 1 8 64)",
     )
     parser.add_argument("--memory", type=positive, metavar="MIB", help="scratch memory at most, in MiB (TensorRT's own limit)")
     parser.add_argument(
@@ -133,7 +133,7 @@ def clear_command(arguments: argparse.Namespace, _: Stages) -> int:
 def _purpose(facts: dict[str, object]) -> str:
     wanted = facts.get("for")
     made = wanted if isinstance(wanted, dict) else {}
-    batches = "/".join(map(str, made.get("batches", [])))
+    batches = " and ".join("/".join(map(str, one)) for one in made.get("profiles", []))
     return f"{facts.get('name')}, batches {batches}, {made.get('library')} {made.get('tensorrt')}, GPU {made.get('gpu_name')}"
 
 
@@ -144,9 +144,8 @@ def _folder(arguments: argparse.Namespace) -> EngineFolder:
 
 
 def _options(arguments: argparse.Namespace) -> BuildOptions:
-    smallest, best, largest = arguments.batches
     return BuildOptions(
-        batches=(smallest, best, largest),
+        profiles=tuple((low, best, high) for low, best, high in arguments.batches or BuildOptions.profiles),
         memory=None if arguments.memory is None else arguments.memory * 2**20,
         level=arguments.level,
         tf32=arguments.tf32,

@@ -230,7 +230,7 @@ class Builder(Fake):
         if settings.fail:
             self._logger.log(severity.INTERNAL_ERROR, "Error Code 10: no implementation")
             return None
-        return IHostMemory(json.dumps({"plan": network._weights, "shapes": config._profiles[0]._shapes}).encode())
+        return IHostMemory(json.dumps({"plan": network._weights, "shapes": [one._shapes for one in config._profiles]}).encode())
 
 
 CLASSES = (

@@ -95,7 +95,7 @@ def test_built_once(trt: Any, cache: Cache) -> None:
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"options": BuildOptions((1, 4, 64))}, "batches"),
+        ({"options": BuildOptions(((1, 4, 64),))}, "profiles"),
         ({"options": BuildOptions(memory=2**30)}, "memory"),
         ({"options": BuildOptions(level=5)}, "level"),
         ({"options": BuildOptions(tf32=True)}, "tf32"),

@@ -82,7 +82,7 @@ def test_empty_file() -> None:
 def test_refused_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BuildOptions, "__post_init__", lambda options: None)  # it would refuse these first
     with pytest.raises(EngineBuildError, match=r"refuses batches \(8, 1, 64\).*MIN<=OPT<=MAX"):
-        build_plan(toy_encoder(), replace(RTX, batches=(8, 1, 64)), silent)
+        build_plan(toy_encoder(), replace(RTX, profiles=((8, 1, 64),)), silent)
 
 
 def test_memory_limit_that_is_too_small() -> None:

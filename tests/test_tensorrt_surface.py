@@ -32,12 +32,14 @@ BUILT_IN = {"__init__", "__members__", "name", "Severity"}
 
 
 def chain(node: ast.AST) -> list[str]:
-    """["a", "b", "c"] of the expression a.b.c; empty for anything else."""
+    """["a", "b", "c"] of the expression a.b.c, or of self._a.b.c; empty for anything else."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.insert(0, node.attr)
         node = node.value
-    return [node.id, *parts] if isinstance(node, ast.Name) else []
+    if not isinstance(node, ast.Name):
+        return []
+    return [parts[0].removeprefix("_"), *parts[1:]] if parts and node.id == "self" else [node.id, *parts]
 
 
 def after_module(parts: list[str]) -> list[str]:
@@ -59,7 +61,7 @@ def uses(source: str) -> tuple[set[tuple[str, ...]], set[tuple[str, str]]]:
                 short[node.targets[0].id] = after_module(chain(node.value))
         for node in ast.walk(function):
             parts = chain(node)
-            if not isinstance(node, ast.Attribute) or not parts:
+            if not isinstance(node, ast.Attribute) or len(parts) < 2:
                 continue
             asked = after_module(parts) or (short[parts[0]] + parts[1:] if parts[0] in short else [])
             if asked:
@@ -106,6 +108,7 @@ def test_the_builder_is_looked_at() -> None:
         ("flags = trt.BuilderFlag\n    flags.INT8", {"11.4.0.106"}),
         ("parser.supports_model(b'')", {"11.4.0.106"}),
         ("config.tiling_optimization_level = 1", {"10.3.0"}),
+        ("self._engine.device_memory_size", {"11.4.0.106"}),
         ("library.trt.IInt8Calibrator", set(SURFACE)),
         ("trt.ComputeCapability.SM86", set(SURFACE)),
     ],

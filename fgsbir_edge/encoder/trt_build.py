@@ -24,7 +24,8 @@ class BuildOptions:
     """How an engine is built. Raises EngineBuildError when a value makes no sense.
 
     Args:
-        batches: smallest, best-served and largest batch of the one optimisation profile.
+        profiles: optimisation profiles: smallest, best-served and largest batch of each. A run takes the narrowest that fits: by
+            default one for a single sketch, another for galleries.
         memory: bytes of GPU memory a layer may use for scratch while building and running; None: TensorRT's own limit.
         level: 0 (quick to build) to 5 (tries most), TensorRT's builder_optimization_level.
         tf32: let float32 products be rounded to 10 bits of mantissa. Off: fp32 means fp32.
@@ -34,7 +35,7 @@ class BuildOptions:
         verbosity: what of TensorRT's log is passed on: 0 nothing, 1 warnings, 2 information, 3 everything.
     """
 
-    batches: tuple[int, int, int] = (1, 8, 64)
+    profiles: tuple[tuple[int, int, int], ...] = ((1, 1, 1), (1, 8, 64))
     memory: int | None = None
     level: int = 3
     tf32: bool = False
@@ -44,9 +45,10 @@ class BuildOptions:
     verbosity: int = 0
 
     def __post_init__(self) -> None:
-        smallest, best, largest = self.batches
-        if not 1 <= smallest <= best <= largest:
-            raise EngineBuildError(f"batches are {self.batches}, expected 1 <= smallest <= best <= largest, 1 8 64 for instance")
+        if not self.profiles or not all(1 <= smallest <= best <= largest for smallest, best, largest in self.profiles):
+            raise EngineBuildError(
+                f"profiles are {self.profiles}, expected 1 <= smallest <= best <= largest batch, as in (1, 8, 64)"
+            )
         if self.memory is not None and self.memory < 1:
             raise EngineBuildError(f"memory limit is {self.memory} bytes, expected at least 1; leave it out for TensorRT's own")
         if not 0 <= self.level <= MAX_LEVEL:
@@ -60,7 +62,7 @@ class BuildOptions:
         """What the engine depends on, as plain JSON values: all but ``verbosity``."""
         values = asdict(self)
         del values["verbosity"]
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {**values, "profiles": [list(one) for one in self.profiles], "targets": list(self.targets)}
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def build_plan(data: bytes, options: BuildOptions, say: Say, timing: bytes | Non
         monitor = progress.monitor(library.trt)
         config = _config(library, builder, options)
         config.progress_monitor = monitor
-        _add_profile(builder, network, config, options, heard)
+        for batches in options.profiles:
+            _add_profile(builder, network, config, batches, heard)
         cache = None if timing is None or options.library == RTX else _timing_cache(config, timing, say)  # RTX has none
         plan = with_heartbeat(lambda: builder.build_serialized_network(network, config), progress, say)
         if plan is None:
@@ -179,8 +182,8 @@ def _aim(library: Library, config: Any, targets: tuple[str, ...]) -> None:
         config.set_compute_capability(known[name], index)
 
 
-def _add_profile(builder: Any, network: Any, config: Any, options: BuildOptions, heard: Messages) -> None:
-    """The range of batches, for every input; raises EngineBuildError unless the batch is the one dimension that varies."""
+def _add_profile(builder: Any, network: Any, config: Any, batches: tuple[int, int, int], heard: Messages) -> None:
+    """A range of batches, for every input; raises EngineBuildError unless the batch is the one dimension that varies."""
     if not network.num_inputs:
         raise EngineBuildError("the model has no inputs: it is not an encoder; export the bundle again")
     profile = builder.create_optimization_profile()
@@ -192,9 +195,9 @@ def _add_profile(builder: Any, network: Any, config: Any, options: BuildOptions,
             raise EngineBuildError(
                 f"input {tensor.name!r} is {shape}, expected a free batch and nothing else; export the bundle again"
             )
-        profile.set_shape(tensor.name, *((size, *rest) for size in options.batches))
+        profile.set_shape(tensor.name, *((size, *rest) for size in batches))
     if config.add_optimization_profile(profile) < 0:
-        raise EngineBuildError(f"TensorRT refuses batches {options.batches}: {_log(heard)}; choose others")
+        raise EngineBuildError(f"TensorRT refuses batches {batches}: {_log(heard)}; choose others")
 
 
 def _timing_cache(config: Any, old: bytes, say: Say) -> Any:
