@@ -1,4 +1,4 @@
-"""The command ``fgsbir-edge``: index, list, remove, query, adapt, demo, engine, doctor. Thin: the engine does the work."""
+"""The command ``fgsbir-edge``: index, list, remove, query, adapt, demo, engine, bench, doctor. Thin: the engine does the work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fgsbir_edge import adapt_cli
+from fgsbir_edge import adapt_cli, bench_cli
 from fgsbir_edge.adapt_cli import add_gallery_arguments, index_photos, positive
 from fgsbir_edge.console import Stages, exit_codes, put, put_json, run, say
 from fgsbir_edge.engine_cli import ENGINES, add_engine_commands
@@ -76,6 +76,8 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     adapt_cli.add_arguments(adapt)
     commands.add_parser("demo", help="adapt over the person and the photos shipped with the package; takes what adapt takes")
     add_engine_commands(commands.add_parser("engine", help=ENGINES, description=ENGINES))
+    bench = add("bench", bench_cli.bench_command, bench_cli.DESCRIPTION)
+    bench_cli.add_arguments(bench)
     doctor = add("doctor", _doctor, "Say what is installed, what is missing and whether that matters.")
     for one in (index, listing, remove, query, doctor):
         one.add_argument("--json", action="store_true", help="print one JSON object")

@@ -49,7 +49,7 @@ class Engine:
         self.bundle, self.gallery = bundle, gallery
         self.skipped: list[tuple[str, str]] = []  # (name, message) of photos that indexing could not read
         self._encoder, self._threads = encoder, threads
-        self._strokes = _strokes_encoder(bundle, encoder)
+        self._strokes = strokes_encoder(bundle, encoder)
 
     @classmethod
     def open(
@@ -255,7 +255,7 @@ class Engine:
         return adapter
 
 
-def _strokes_encoder(bundle: Bundle, encoder: Encoder) -> StrokesEncoder | None:
+def strokes_encoder(bundle: Bundle, encoder: Encoder) -> StrokesEncoder | None:
     """The rasteriser in front of an encoder on a GPU, where this installation has device code."""
     if not hasattr(encoder, "stream"):
         return None

@@ -83,8 +83,12 @@ class CupyStream:
     def order(self, before: int, after: int) -> None:
         """See GpuStream."""
         with self._on():
-            event = _called(self._cuda.ExternalStream(before).record)
-            _called(self._cuda.ExternalStream(after).wait_event, event)
+            event = _called(self._runtime.eventCreateWithFlags, self._runtime.eventDisableTiming)
+            try:
+                _called(self._runtime.eventRecord, event, before)
+                _called(self._runtime.streamWaitEvent, after, event)
+            finally:
+                _called(self._runtime.eventDestroy, event)  # goes when it has happened
 
     def synchronize(self) -> None:
         """See GpuStream."""

@@ -52,8 +52,9 @@ class StrokesEncoder:
             rows[start : start + part.num_sketches] = self._run(part)
         return finite(rows)
 
-    def draw(self, batch: SketchBatch) -> GpuBuffer:
-        """Put the drawing of a batch in pixels into the stream; returns where the images will be. For measurements."""
+    def draw(self, sketches: Sequence[Sketch]) -> GpuBuffer:
+        """Put the drawing of at most ``max_batch`` sketches into the stream; returns where the images will be."""
+        batch = pack_pixels([sketch.centred() for sketch in sketches], self._spec)
         room = self._filled(batch)
         room.upload()
         return room.rasterize(batch.num_sketches)
