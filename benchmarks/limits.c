@@ -49,3 +49,20 @@ float multiply_add(long turns, float factor) {
 }
 
 int operations_a_turn(void) { return 2 * CHAINS * LANES; }
+
+// Reads all of it: the sum of its 64-bit words. size is a multiple of 64.
+unsigned long read_all(const void* from, size_t size) {
+    typedef unsigned long words __attribute__((vector_size(64)));
+    const words* at = (const words*)from;
+    words sums[4] = {{0}};
+    size_t count = size / 64, i = 0;
+    for (; i + 4 <= count; i += 4) {
+        for (int c = 0; c < 4; ++c) sums[c] += at[i + (size_t)c];
+    }
+    for (; i < count; ++i) sums[0] += at[i];
+    unsigned long total = 0;
+    for (int c = 0; c < 4; ++c) {
+        for (int lane = 0; lane < 8; ++lane) total += sums[c][lane];
+    }
+    return total;
+}

@@ -34,6 +34,7 @@ def probe() -> ctypes.CDLL | None:
             return None
         loaded = ctypes.CDLL(str(library))
     loaded.stream.argtypes, loaded.stream.restype = [ctypes.c_void_p, ctypes.c_size_t], None
+    loaded.read_all.argtypes, loaded.read_all.restype = [ctypes.c_void_p, ctypes.c_size_t], ctypes.c_ulong
     loaded.multiply_add.argtypes, loaded.multiply_add.restype = [ctypes.c_long, ctypes.c_float], ctypes.c_float
     return loaded
 
@@ -46,6 +47,15 @@ def aligned(shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
     array = room[start : start + size].view(dtype).reshape(shape)
     array.fill(0)
     return array
+
+
+def reader(data: NDArray[Any]) -> Callable[[int], object] | None:
+    """A way for one thread to read all of ``data`` (from :func:`aligned`) once; None where there is no compiler."""
+    library = probe()
+    if library is None:
+        return None
+    start, size = data.ctypes.data, data.nbytes // _LINE * _LINE
+    return lambda _: library.read_all(start, size)
 
 
 def writers(out: NDArray[Any]) -> dict[str, Callable[[int], object]]:

@@ -41,5 +41,6 @@ void define_cuda_work(py::module_& module);
 void define_rasterize_cuda(py::module_& module);
 #endif
 void define_adapt(py::module_& module);
+void define_half(py::module_& module);
 
 }  // namespace fgsbir::bindings

@@ -151,6 +151,12 @@ class TensorrtMissingError(FgsbirError):
     exit_code = 32
 
 
+class FaissMissingError(FgsbirError):
+    """A search through faiss was asked for, and its Python module cannot be imported."""
+
+    exit_code = 40
+
+
 class EngineBuildError(FgsbirError):
     """TensorRT does not read an ONNX file, or does not build an engine from it."""
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from fgsbir_edge.arrays import Float32, matrix
 from fgsbir_edge.errors import GalleryMismatchError, UnknownPhotoError
+from fgsbir_edge.gallery.flat import SearchOptions
 from fgsbir_edge.gallery.folder import AddReport, Category, FolderIndexer, OnError, PhotoEncoder, photo_names
 from fgsbir_edge.gallery.search import Hit, PhotoIndex
 from fgsbir_edge.gallery.store import MEMORY, Item, Store
@@ -32,6 +33,17 @@ class Gallery:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._index: tuple[int, PhotoIndex] | None = None
+        self._search_options = SearchOptions()
+
+    @property
+    def search_options(self) -> SearchOptions:
+        """How this gallery is searched; may be set at any time."""
+        return self._search_options
+
+    @search_options.setter
+    def search_options(self, options: SearchOptions) -> None:
+        self._search_options = options
+        self._index = None
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], bundle: Bundle) -> Gallery:
@@ -84,7 +96,7 @@ class Gallery:
         """The photos in memory, read again when this or another process has changed the file."""
         version = self._store.data_version()
         if self._index is None or self._index[0] != version:
-            self._index = version, PhotoIndex(*self._store.load())
+            self._index = version, PhotoIndex(*self._store.load(), self._search_options)
         return self._index[1]
 
     def items(self) -> tuple[Item, ...]:
@@ -151,14 +163,15 @@ class Gallery:
     ) -> list[list[Hit]]:
         """The k nearest photos of each sketch, from sketch features [B, C]; exact, nearest first, ties in gallery order.
 
-        With an adapter, sketches (and with side "both" photos too) are embedded by the adapted head. Raises EmptyGalleryError
-        (no photos, or none in ``category``), AdapterMismatchError, ShapeError, NonFiniteError, ValueError (k below 1).
+        How is told by ``search_options``. With an adapter, sketches (and with side "both" photos too) are embedded by the adapted
+        head. Raises EmptyGalleryError (no photos, or none in ``category``), AdapterMismatchError, ShapeError, NonFiniteError,
+        FaissMissingError, ValueError (k below 1).
         """
         if k < 1:
             raise ValueError(f"k is {k}, expected at least 1")
         index = self.index
-        places = index.select(category)
-        return index.search(_embedded(sketches, head, adapter), index.embeddings(head, adapter), k, places)
+        places = None if category is None and index.items else index.select(category)
+        return index.search(matrix("sketch features", sketches, head.features), k, head=head, adapter=adapter, places=places)
 
     def ranks(
         self,

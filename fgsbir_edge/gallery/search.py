@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgsbir_edge.arrays import Float32, normalised, norms
 from fgsbir_edge.errors import EmptyGalleryError
+from fgsbir_edge.gallery.flat import CHUNK, FaissFlat, Flat, NumpyFlat, Places, Rows, SearchOptions, wants_faiss
+from fgsbir_edge.gallery.nearest import Question, Scored, best, nearest
 from fgsbir_edge.gallery.store import Float16, Item
 from fgsbir_edge.head import Adapter, Head
-from fgsbir_edge.ranking import TIE, rank_of
+from fgsbir_edge.inner import native
+from fgsbir_edge.ranking import rank_of
 
-CHUNK = 4096  # photos widened to float32 at a time
 MAX_ADAPTED = 8  # adapters whose photo embeddings stay in memory, the latest ones
+MAX_ADAPTED_BYTES = 1 << 29  # that they may take; two stay in any case
 
 
 @dataclass(frozen=True)
@@ -33,15 +37,17 @@ class Hit:
 class PhotoIndex:
     """Photos in memory: items and float16 features [N, C], embeddings [N, D] per head and adapter."""
 
-    def __init__(self, items: Sequence[Item], features: Float16) -> None:
-        self.items = tuple(items)
+    def __init__(self, items: Sequence[Item], features: Float16, options: SearchOptions | None = None) -> None:
+        self.items, self.options = tuple(items), options or SearchOptions()
         self._features = features
         self.positions = {item.name: place for place, item in enumerate(items)}
         self._categories: dict[str | None, list[int]] = {}
         for place, item in enumerate(items):
             self._categories.setdefault(item.category, []).append(place)
-        self._base: tuple[str, Float32, Float32] | None = None  # head digest, embeddings [N, D], output lengths [N, 1]
+        self._base: tuple[str, Float32] | None = None  # head digest, embeddings [N, D]
+        self._lengths: dict[str, Float32] = {}  # head digest: lengths of outputs [N, 1]
         self._adapted: OrderedDict[str, Float32] = OrderedDict()
+        self._flats: OrderedDict[str, Flat] = OrderedDict()
 
     @property
     def categories(self) -> list[str]:
@@ -62,37 +68,60 @@ class PhotoIndex:
 
     def features(self, places: Sequence[int] | NDArray[np.intp]) -> Float32:
         """Stored features of some photos, float32 [n, C]."""
-        return self._features[np.asarray(places, dtype=np.intp)].astype(np.float32)
+        which = np.asarray(places, dtype=np.int64)
+        rows: Float32 = native().gather_half(self._features.view(np.uint16), which)
+        return rows
 
     def embeddings(self, head: Head, adapter: Adapter | None = None) -> Float32:
         """Unit-length embeddings of all photos [N, D]; an adapter that does not move photos gives the base ones."""
         if self._base is None or self._base[0] != head.digest:
-            outputs = self._by_chunks(head.outputs, head.embedding)
-            lengths = norms(outputs)
-            self._base = head.digest, outputs / lengths, lengths
-        _, base, lengths = self._base
+            self._base = head.digest, self._by_chunks(self._base_rows(head), head.embedding)
+        base, lengths = self._base[1], self._lengths[head.digest]
         if adapter is None or not adapter.moves("photo"):
             return base
         adapter.check(head)
         if adapter.digest not in self._adapted:
-            shift = self._by_chunks(lambda features: adapter.shift(features, "photo"), head.embedding)
+            shift = self._by_chunks(lambda a, b: adapter.shift(self.features(np.arange(a, b)), "photo"), head.embedding)
             self._adapted[adapter.digest] = normalised(base * lengths + shift)
-            while len(self._adapted) > MAX_ADAPTED:
-                self._adapted.popitem(last=False)
+            self._forget(self._adapted, head.embedding)
         self._adapted.move_to_end(adapter.digest)
         return self._adapted[adapter.digest]
 
-    def search(self, sketches: Float32, photos: Float32, k: int, places: NDArray[np.intp]) -> list[list[Hit]]:
-        """The k nearest of the photos at ``places`` for each sketch: embeddings [B, D] and [N, D]; ties keep gallery order."""
-        answers = []
-        for row in self._similarities(sketches, photos, places):
-            last = np.partition(row, -k)[-k] if k < len(row) else -np.inf
-            kept = np.flatnonzero(~(row < last - TIE))  # the k best and all that tie with the last of them
-            kept = kept[np.argsort(-row[kept])]
-            runs = np.cumsum(np.diff(-row[kept], prepend=-row[kept[0]]) > TIE)  # the same number for neighbours that tie
-            order = kept[np.lexsort((kept, runs))][:k]
-            answers.append([self._hit(int(places[i]), rank, float(row[i])) for rank, i in enumerate(order, start=1)])
-        return answers
+    def search(
+        self, sketches: Float32, k: int, *, head: Head, adapter: Adapter | None = None, places: NDArray[np.intp] | None = None
+    ) -> list[list[Hit]]:
+        """The k nearest of the photos at ``places`` (None: of all) for each sketch, from sketch features [B, C].
+
+        Nearest first, ties in gallery order. Exact, but where ``SearchOptions.shortlist`` is given and an adapter moves photos.
+        """
+        moving = adapter if adapter is not None and adapter.moves("photo") else None
+        queries = head.embed(sketches) if adapter is None else adapter.embed(head, sketches, "sketch")
+        allowed, available = self._allowed(places)
+        length = self.options.shortlist
+        if moving is not None and length is not None and length < available:
+            base = Question(head.embed(sketches), length, allowed, available)
+            found = self._reranked(base, queries, k, head, moving)
+        else:
+            flat = self.flat(head, moving)
+            question = Question(queries, min(k, available), allowed, available)
+            found = nearest(flat, question, self._scorer(head, moving, flat, queries))
+        return [
+            [self._hit(int(place), rank, float(score)) for rank, (place, score) in enumerate(zip(*answer, strict=True), start=1)]
+            for answer in found
+        ]
+
+    def flat(self, head: Head, adapter: Adapter | None = None) -> Flat:
+        """The index of all photos' embeddings by the head, or by an adapter that moves them; kept for the latest ones."""
+        key = head.digest if adapter is None else adapter.digest
+        if key not in self._flats:
+            if wants_faiss(self.options, len(self.items), head.embedding):
+                rows = self._base_rows(head) if adapter is None else self._adapted_rows(head, adapter)
+                self._flats[key] = FaissFlat(rows, (len(self.items), head.embedding), self.options)
+            else:
+                self._flats[key] = NumpyFlat(self.embeddings(head, adapter))
+            self._forget(self._flats, head.embedding)
+        self._flats.move_to_end(key)
+        return self._flats[key]
 
     def ranks(self, sketches: Float32, photos: Float32, own: Sequence[int], places: NDArray[np.intp]) -> list[int]:
         """Rank of each sketch's own photo (an index into ``places``), ties against."""
@@ -105,12 +134,76 @@ class PhotoIndex:
         for sketch in sketches:
             yield chosen @ sketch
 
+    def _allowed(self, places: NDArray[np.intp] | None) -> tuple[NDArray[np.bool_] | None, int]:
+        """Which photos may answer, None for all, and how many these are."""
+        if places is None or len(places) == len(self.items):
+            return None, len(self.items)
+        allowed = np.zeros(len(self.items), np.bool_)
+        allowed[places] = True
+        return allowed, len(places)
+
+    def _embedded(self, places: Places, head: Head, adapter: Adapter | None) -> Float32:
+        """Unit embeddings of some photos from their stored features."""
+        rows = self.features(places)
+        return head.embed(rows) if adapter is None else adapter.embed(head, rows, "photo")
+
+    def _base_rows(self, head: Head) -> Rows:
+        """Unit embeddings by the head; the lengths of their outputs are noted on the way."""
+        lengths = self._lengths[head.digest] = np.empty((len(self.items), 1), np.float32)
+
+        def rows(first: int, last: int) -> Float32:
+            outputs = head.outputs(self.features(np.arange(first, last)))
+            lengths[first:last] = norms(outputs)
+            unit: Float32 = outputs / lengths[first:last]
+            return unit
+
+        return rows
+
+    def _adapted_rows(self, head: Head, adapter: Adapter) -> Rows:
+        """Unit embeddings by an adapter."""
+        return lambda first, last: self._embedded(np.arange(first, last), head, adapter)
+
+    def _scorer(self, head: Head, adapter: Adapter | None, flat: Flat | None, queries: Float32) -> Scored:
+        """Unrounded inner products of a query with the photos at some places."""
+
+        def scored(number: int, places: Places) -> Float32:
+            rows = None if flat is None else flat.rows(places)
+            products: Float32 = (self._embedded(places, head, adapter) if rows is None else rows) @ queries[number]
+            return products
+
+        return scored
+
+    def _reranked(
+        self, base: Question, queries: Float32, k: int, head: Head, adapter: Adapter
+    ) -> Iterator[tuple[Places, Float32]]:
+        """The k nearest among the photos that the base head finds nearest, ``base.k`` of them.
+
+        What an adapter adds to a photo's outputs needs its features; the outputs themselves are the stored embedding times its
+        length, where that is stored unrounded.
+        """
+        flat = self.flat(head)
+        _, found = flat.top(base.queries, base.k, base.allowed)
+        for query, places in zip(queries, found, strict=True):
+            rows = flat.rows(places)
+            if rows is None:
+                rows = self._embedded(places, head, adapter)
+            else:
+                rows = rows * self._lengths[head.digest][places] + adapter.shift(self.features(places), "photo")
+            yield best(places, (rows @ query) / norms(rows)[:, 0], k)
+
+    def _forget(self, kept: OrderedDict[str, Any], width: int) -> None:
+        """Drop the oldest of what is kept for adapters: at most MAX_ADAPTED, and MAX_ADAPTED_BYTES where these are large."""
+        most = max(2, min(MAX_ADAPTED, MAX_ADAPTED_BYTES // max(4 * width * len(self.items), 1)))
+        while len(kept) > most:
+            kept.popitem(last=False)
+
     def _hit(self, place: int, rank: int, similarity: float) -> Hit:
         item = self.items[place]
         return Hit(item.name, item.id, rank, max(0.0, 2.0 - 2.0 * similarity) ** 0.5, item.category)
 
-    def _by_chunks(self, function: Callable[[Float32], Float32], width: int) -> Float32:
+    def _by_chunks(self, function: Rows, width: int) -> Float32:
         rows = np.empty((len(self.items), width), np.float32)
-        for start in range(0, len(rows), CHUNK):
-            rows[start : start + CHUNK] = function(self._features[start : start + CHUNK].astype(np.float32))
+        for first in range(0, len(rows), CHUNK):
+            last = min(first + CHUNK, len(rows))
+            rows[first:last] = function(first, last)
         return rows

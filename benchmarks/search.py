@@ -1,0 +1,181 @@
+"""Exact search in galleries of 2,000 to a million photos, beside faiss alone and beside reading the embeddings once.
+
+``python -m benchmarks.search [--sizes 2000 100000 1000000] [--widths 64 512] [--out FILE]``. A query of ours begins at a sketch's
+features [C = 512] and ends at the ten photos found, by name; faiss and NumPy alone begin at an embedding and end at numbers.
+Embeddings are random with a spectrum that falls, as those of trained heads do; every competitor's ten are checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.limits import aligned, reader
+from benchmarks.record import RESULTS, libraries, one_thread_a_library, write
+from benchmarks.rounds import Competitor, Report, Verdict, race
+from fgsbir_edge.arrays import Float32
+from fgsbir_edge.gallery.flat import CHUNK, FaissFlat, SearchOptions, Storage, faiss
+from fgsbir_edge.gallery.search import PhotoIndex
+from fgsbir_edge.gallery.store import Item
+from fgsbir_edge.head import Adapter, Head
+
+FEATURES, TOP, QUERIES, PAIRS, SHORTLIST = 512, 10, 16, 5, 1000
+STORAGES: tuple[Storage, ...] = ("float32", "float16", "int8")
+TARGET = 1.2
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A gallery of random photos, queries for it, and what they should find."""
+
+    head: Head
+    adapter: Adapter
+    items: list[Item]
+    features: NDArray[np.float16]
+    queries: Float32  # sketch features [QUERIES, C]
+    embeddings: Float32  # [N, D], aligned
+
+    @classmethod
+    def random(cls, count: int, width: int) -> Place:
+        """So many photos, embedded in so many dimensions."""
+        rng = np.random.default_rng(count + width)
+        spectrum = (1.0 / np.sqrt(1.0 + np.arange(FEATURES) / 16.0)).astype(np.float32)
+        weight = np.linalg.qr(rng.normal(size=(FEATURES, width)))[0].T * 1.0
+        head = Head(weight, 0.01 * rng.normal(size=width), [0.2])
+        features = np.empty((count, FEATURES), np.float16)
+        for first in range(0, count, CHUNK):
+            rows = rng.standard_normal((min(CHUNK, count - first), FEATURES), dtype=np.float32) * spectrum
+            features[first : first + CHUNK] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        items = [Item(f"{i:07d}.jpg", None, "", 0, 0, "", i, 0, 0, "") for i in range(count)]
+        near = features[rng.choice(count, QUERIES, replace=False)].astype(np.float32)
+        queries = near + 0.02 * rng.standard_normal(near.shape, dtype=np.float32)
+        adapter = Adapter(
+            head.digest, 0.05 * rng.normal(size=(width, 2 * PAIRS)), features[: 2 * PAIRS].astype(np.float32), "both"
+        )
+        embeddings = aligned((count, width), np.float32)
+        for first in range(0, count, CHUNK):
+            embeddings[first : first + CHUNK] = head.embed(features[first : first + CHUNK].astype(np.float32))
+        return cls(head, adapter, items, features, queries, embeddings)
+
+    def best(self, number: int) -> set[int]:
+        """The true ten of a query, in double precision."""
+        query = self.head.embed(self.queries[number : number + 1])[0].astype(np.float64)
+        scores = np.concatenate([part.astype(np.float64) @ query for part in np.array_split(self.embeddings, 64)])
+        return {int(place) for place in np.argpartition(scores, -TOP)[-TOP:]}
+
+    def index(self, options: SearchOptions) -> PhotoIndex:
+        """What a gallery holds in memory."""
+        return PhotoIndex(self.items, self.features, options)
+
+
+@dataclass
+class Last:
+    """The latest query and what was found for it, as places."""
+
+    number: int = -1
+    found: Sequence[int] = ()
+
+
+def ours(place: Place, name: str, options: SearchOptions, adapter: Adapter | None = None) -> Competitor:
+    """A gallery's search, one query a call."""
+    index, last = place.index(options), Last()
+
+    def run(call: int) -> object:
+        last.number = call % QUERIES
+        hits = index.search(place.queries[last.number : last.number + 1], TOP, head=place.head, adapter=adapter)[0]
+        last.found = [hit.id for hit in hits]
+        return hits
+
+    def check() -> Verdict:
+        found = set(last.found)
+        if adapter is None:
+            return agreed(found, place.best(last.number))
+        query = place.queries[last.number : last.number + 1]
+        exact = place.index(SearchOptions(backend="numpy")).search(query, TOP, head=place.head, adapter=adapter)[0]
+        return Verdict(True, f"{len(found & {hit.id for hit in exact})} of {TOP} as over all photos")
+
+    return Competitor(name, run, check=check)
+
+
+def alone(place: Place, storage: Storage) -> Competitor:
+    """faiss's own search with a query that is embedded already."""
+    built = FaissFlat(lambda a, b: place.embeddings[a:b], place.embeddings.shape, SearchOptions(storage=storage))
+    embedded, last = place.head.embed(place.queries), Last()
+    faiss().omp_set_num_threads(1)
+
+    def run(call: int) -> object:
+        last.number = call % QUERIES
+        last.found = built.index.search(embedded[last.number : last.number + 1], TOP)[1][0]
+        return last.found
+
+    def check() -> Verdict:
+        return Verdict(True, f"{len(place.best(last.number) & {int(i) for i in last.found})} of {TOP}")
+
+    return Competitor(f"faiss {storage} alone", run, check=check)
+
+
+def plain_numpy(place: Place) -> Competitor:
+    """One product and a partition."""
+    embedded, last = place.head.embed(place.queries), Last()
+
+    def run(call: int) -> object:
+        last.number = call % QUERIES
+        scores = place.embeddings @ embedded[last.number]
+        last.found = np.argpartition(scores, -TOP)[-TOP:].tolist()
+        return last.found
+
+    return Competitor("NumPy alone", run, check=lambda: agreed(set(last.found), place.best(last.number)))
+
+
+def agreed(found: set[int], wanted: set[int]) -> Verdict:
+    """All ten must be there."""
+    return Verdict(found == wanted, f"{len(found & wanted)} of {TOP}")
+
+
+def competitors(place: Place) -> Iterator[Competitor]:
+    """All of them, for one gallery."""
+    read: Callable[[int], object] | None = reader(place.embeddings)
+    if read is not None:
+        yield Competitor("reading all embeddings once", read, bytes=place.embeddings.nbytes, limit=True)
+    yield plain_numpy(place)
+    yield ours(place, "ours, NumPy", SearchOptions(backend="numpy"))
+    for storage in STORAGES:
+        yield alone(place, storage)
+        yield ours(place, f"ours, faiss {storage}", SearchOptions(backend="faiss", storage=storage))
+    options = SearchOptions(backend="faiss", shortlist=SHORTLIST)
+    yield ours(place, f"ours, faiss float32, adapter of both sides over {SHORTLIST}", options, place.adapter)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[2_000, 100_000, 1_000_000])
+    parser.add_argument("--widths", type=int, nargs="+", default=[64, 512])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--out", type=Path, default=RESULTS / "search.json")
+    arguments = parser.parse_args()
+    one_thread_a_library()
+    report, memory = Report(), {}
+    for count in arguments.sizes:
+        for width in arguments.widths:
+            group = f"{count:,} photos, D = {width}"
+            race(report, group, list(competitors(Place.random(count, width))), rounds=arguments.rounds)
+            memory[group] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            for name in [f"ours, faiss {storage}" for storage in STORAGES]:
+                got = report.times(group, f"faiss {name.rsplit(maxsplit=1)[-1]} alone", (group, name))
+                report.target(f"{group}: {name}, at most {TARGET} × faiss alone", TARGET, got, most=True)
+            adapted = f"ours, faiss float32, adapter of both sides over {SHORTLIST}"
+            got = report.times(group, "faiss float32 alone", (group, adapted))
+            report.target(f"{group}: adapted re-ranking, at most {TARGET} × faiss alone", TARGET, got, most=True)
+    figures: dict[str, Any] = {**report.figures(), "peak_mib": memory, "libraries": libraries(["faiss-cpu", "numpy"])}
+    write(arguments.out, figures)
+
+
+if __name__ == "__main__":
+    main()
