@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from benchmarks.limits import aligned, reader
 from benchmarks.record import RESULTS, libraries, one_thread_a_library, write
 from benchmarks.rounds import Competitor, Report, Verdict, race
-from fgsbir_edge.arrays import Float32
+from fgsbir_edge.arrays import Float32, frozen
 from fgsbir_edge.gallery.flat import CHUNK, FaissFlat, SearchOptions, Storage, faiss
 from fgsbir_edge.gallery.search import PhotoIndex
 from fgsbir_edge.gallery.store import Item
@@ -47,8 +47,8 @@ class Place:
         """So many photos, embedded in so many dimensions."""
         rng = np.random.default_rng(count + width)
         spectrum = (1.0 / np.sqrt(1.0 + np.arange(FEATURES) / 16.0)).astype(np.float32)
-        weight = np.linalg.qr(rng.normal(size=(FEATURES, width)))[0].T * 1.0
-        head = Head(weight, 0.01 * rng.normal(size=width), [0.2])
+        weight = np.linalg.qr(rng.normal(size=(FEATURES, width)))[0].T
+        head = Head(frozen(weight), frozen(0.01 * rng.normal(size=width)), frozen([0.2]))
         features = np.empty((count, FEATURES), np.float16)
         for first in range(0, count, CHUNK):
             rows = rng.standard_normal((min(CHUNK, count - first), FEATURES), dtype=np.float32) * spectrum
@@ -56,9 +56,8 @@ class Place:
         items = [Item(f"{i:07d}.jpg", None, "", 0, 0, "", i, 0, 0, "") for i in range(count)]
         near = features[rng.choice(count, QUERIES, replace=False)].astype(np.float32)
         queries = near + 0.02 * rng.standard_normal(near.shape, dtype=np.float32)
-        adapter = Adapter(
-            head.digest, 0.05 * rng.normal(size=(width, 2 * PAIRS)), features[: 2 * PAIRS].astype(np.float32), "both"
-        )
+        change = frozen(0.05 * rng.normal(size=(width, 2 * PAIRS)))
+        adapter = Adapter(head.digest, change, frozen(features[: 2 * PAIRS]), "both")
         embeddings = aligned((count, width), np.float32)
         for first in range(0, count, CHUNK):
             embeddings[first : first + CHUNK] = head.embed(features[first : first + CHUNK].astype(np.float32))

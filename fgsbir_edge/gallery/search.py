@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +98,7 @@ class PhotoIndex:
         queries = head.embed(sketches) if adapter is None else adapter.embed(head, sketches, "sketch")
         allowed, available = self._allowed(places)
         length = self.options.shortlist
+        found: Iterable[tuple[Places, Float32]]
         if moving is not None and length is not None and length < available:
             base = Question(head.embed(sketches), length, allowed, available)
             found = self._reranked(base, queries, k, head, moving)
