@@ -1,4 +1,4 @@
-"""The command ``fgsbir-edge``: index, list, remove, query, adapt, demo, engine, bench, doctor. Thin: the engine does the work."""
+"""The command ``fgsbir-edge``: index, list, remove, query, feedback, people, adapt and more. Thin: the engine does the work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fgsbir_edge import adapt_cli, bench_cli
+from fgsbir_edge import adapt_cli, bench_cli, people_cli
 from fgsbir_edge.adapt_cli import add_gallery_arguments, index_photos, positive
 from fgsbir_edge.console import Stages, exit_codes, put, put_json, run, say
 from fgsbir_edge.engine_cli import ENGINES, add_engine_commands
@@ -67,11 +67,15 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     query.add_argument("sketch", help="SVG, ndjson, npz, npy, pickle of QMUL coordinates, or an image of a drawing")
     add_gallery_arguments(query.add_argument_group("the photos"))
     query.add_argument("--category", help="only photos of this category")
-    query.add_argument("--adapter", metavar="FILE", help="made by 'adapt'")
+    learned = query.add_mutually_exclusive_group()
+    learned.add_argument("--adapter", metavar="FILE", help="made by 'adapt'")
+    learned.add_argument("--person", metavar="NAME", help="by what 'feedback' has learned of this person")
     query.add_argument("--top", type=positive, default=10, help="how many photos (10)")
     query.add_argument("--true", metavar="PHOTO", help="the photo that is meant: prints its rank, and frames it on the sheet")
     query.add_argument("--sheet", metavar="PNG", help="write a contact sheet")
 
+    people_cli.add_feedback_arguments(add("feedback", people_cli.feedback_command, people_cli.FEEDBACK))
+    people_cli.add_people_commands(commands.add_parser("people", help=people_cli.PEOPLE, description=people_cli.PEOPLE))
     adapt = add("adapt", adapt_cli.adapt_command, adapt_cli.DESCRIPTION)
     adapt_cli.add_arguments(adapt)
     commands.add_parser("demo", help="adapt over the person and the photos shipped with the package; takes what adapt takes")
@@ -154,6 +158,8 @@ def _query(arguments: argparse.Namespace, stages: Stages) -> int:
         if arguments.photos is not None:
             with stages.stage("index"):
                 index_photos(engine, arguments.photos)
+        if arguments.person is not None:
+            adapter = engine.learner.adapter(arguments.person)
         search: dict[str, Any] = {"head": engine.head, "adapter": adapter, "category": arguments.category}
         engine.gallery.index.select(arguments.category)
         with stages.stage("encode"):

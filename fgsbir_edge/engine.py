@@ -19,6 +19,7 @@ from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.encoder import DeviceEncoder, Encoder
 from fgsbir_edge.encoder.shifts import encode_shifted
 from fgsbir_edge.errors import AdapterMismatchError
+from fgsbir_edge.feedback import Feedback, Learner
 from fgsbir_edge.gallery import AddReport, Gallery, Hit
 from fgsbir_edge.gallery.folder import Category, OnError
 from fgsbir_edge.gallery.store import MEMORY
@@ -179,9 +180,20 @@ class Engine:
         return report
 
     def search(
-        self, sketch: SketchLike, k: int = 10, *, adapter: Adapter | None = None, category: str | None = None
+        self,
+        sketch: SketchLike,
+        k: int = 10,
+        *,
+        adapter: Adapter | None = None,
+        person: str | None = None,
+        category: str | None = None,
     ) -> list[Hit]:
-        """The k photos nearest to a sketch, nearest first. Raises EmptyGalleryError and what ``encode_sketches`` raises."""
+        """The k photos nearest to a sketch, nearest first; with ``person`` by what ``feedback`` has learned of them.
+
+        Raises EmptyGalleryError, UnknownPersonError and what ``encode_sketches`` raises.
+        """
+        if person is not None:
+            adapter = self.learner.adapter(person)
         features = self.encode_sketches([sketch])
         return self.gallery.search(features, k, head=self.head, adapter=adapter, category=category)[0]
 
@@ -223,6 +235,18 @@ class Engine:
         )
         meta = {**result.adapter.meta, "bundle": self.bundle.name, "features_digest": self.bundle.features_digest}
         return replace(result, adapter=replace(result.adapter, meta=meta))
+
+    @property
+    def learner(self) -> Learner:
+        """What the gallery's people have shown: to show more, to undo, to import."""
+        return Learner(self)
+
+    def feedback(self, sketch: SketchLike, photo: str, *, person: str) -> Feedback:
+        """Note in the gallery's file that ``person`` meant ``photo`` by ``sketch``, and learn from all that they have shown.
+
+        Raises what ``Learner.show`` raises.
+        """
+        return self.learner.show(person, sketch, photo)
 
     def photo_features(self, photos: Sequence[str | os.PathLike[str]]) -> Float32:
         """Features [n, C] of photos named as in the gallery, by the path they were indexed from, or of files outside it.

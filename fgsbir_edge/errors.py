@@ -151,12 +151,6 @@ class TensorrtMissingError(FgsbirError):
     exit_code = 32
 
 
-class FaissMissingError(FgsbirError):
-    """A search through faiss was asked for, and its Python module cannot be imported."""
-
-    exit_code = 40
-
-
 class EngineBuildError(FgsbirError):
     """TensorRT does not read an ONNX file, or does not build an engine from it."""
 
@@ -167,3 +161,21 @@ class EngineCacheError(FgsbirError):
     """The folder of built engines is not private to this user, or cannot be used."""
 
     exit_code = 34
+
+
+class FaissMissingError(FgsbirError):
+    """A search through faiss was asked for, and its Python module cannot be imported."""
+
+    exit_code = 40
+
+
+class UnknownPersonError(FgsbirError):
+    """A gallery knows no person of that name, or the person has shown nothing that could be undone."""
+
+    exit_code = 41
+
+
+class PersonFormatError(FgsbirError):
+    """A file is not an exported person, is damaged, or belongs to another encoder."""
+
+    exit_code = 42

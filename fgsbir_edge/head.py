@@ -248,20 +248,20 @@ class Adapter:
                 "use the bundle it was made with, or adapt again"
             )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file atomically. Raises OutputError."""
+    def to_bytes(self) -> bytes:
+        """The content of an adapter's file."""
         meta = {f"meta.{key}": value for key, value in self.meta.items()}
         header = {"format": ADAPTER_FORMAT, "head": self.head_digest, "side": self.side, **meta}
         tensors = {"coefficients": self.coefficients, "support": self.support}
         if self.sketch_shift is not None:
             tensors["sketch_shift"] = self.sketch_shift
-        write_atomic(path, pack_tensors(tensors, header))
+        return pack_tensors(tensors, header)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], head: Head) -> Adapter:
-        """Read an adapter of ``head``. Raises AdapterFormatError (not an adapter, damaged) and AdapterMismatchError."""
+    def from_bytes(cls, data: bytes, head: Head, source: str = "adapter") -> Adapter:
+        """Read an adapter of ``head``. Raises AdapterFormatError naming ``source``, and AdapterMismatchError."""
         try:
-            tensors, header = unpack_tensors(read_bounded(path))
+            tensors, header = unpack_tensors(data)
             if header.get("format") != ADAPTER_FORMAT:
                 raise ValueError(f"format is {header.get('format')!r}, expected {ADAPTER_FORMAT!r}")
             if any(array.dtype != np.float32 for array in tensors.values()):
@@ -270,11 +270,24 @@ class Adapter:
             arrays = tensors["coefficients"], tensors["support"]
             side, shift = header["side"], tensors.get("sketch_shift")
             adapter = cls(header["head"], *arrays, side, meta, shift)  # type: ignore[arg-type]  # __post_init__ checks side
+        except KeyError as error:
+            raise AdapterFormatError(f"{source}: {error} is missing; adapt again") from error
+        except ValueError as error:
+            raise AdapterFormatError(f"{source}: {error}; adapt again") from error
+        adapter.check(head, source)
+        return adapter
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a safetensors file atomically. Raises OutputError."""
+        write_atomic(path, self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], head: Head) -> Adapter:
+        """Read an adapter of ``head``. Raises AdapterFormatError (not an adapter, damaged) and AdapterMismatchError."""
+        try:
+            data = read_bounded(path)
         except OSError as error:
             raise AdapterFormatError(f"{path}: cannot read ({error.strerror}); check the path") from error
-        except KeyError as error:
-            raise AdapterFormatError(f"{path}: {error} is missing; adapt again") from error
         except ValueError as error:
             raise AdapterFormatError(f"{path}: {error}; adapt again") from error
-        adapter.check(head, str(path))
-        return adapter
+        return cls.from_bytes(data, head, str(path))

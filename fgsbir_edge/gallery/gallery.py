@@ -15,6 +15,7 @@ from fgsbir_edge.arrays import Float32, matrix
 from fgsbir_edge.errors import GalleryMismatchError, UnknownPhotoError
 from fgsbir_edge.gallery.flat import SearchOptions
 from fgsbir_edge.gallery.folder import AddReport, Category, FolderIndexer, OnError, PhotoEncoder, photo_names
+from fgsbir_edge.gallery.people import People
 from fgsbir_edge.gallery.search import Hit, PhotoIndex
 from fgsbir_edge.gallery.store import MEMORY, Item, Store
 from fgsbir_edge.head import Adapter, Head
@@ -34,6 +35,11 @@ class Gallery:
         self._store = store
         self._index: tuple[int, PhotoIndex] | None = None
         self._search_options = SearchOptions()
+
+    @property
+    def people(self) -> People:
+        """The people that this gallery knows."""
+        return People(self._store)
 
     @property
     def search_options(self) -> SearchOptions:

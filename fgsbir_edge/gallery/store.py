@@ -3,9 +3,11 @@
     meta    key, value             "features_digest" (encoder and photo input), "features" (C)
     blocks  id, count, crc, data   float16 little-endian [count, C], one immutable block for each transaction that added photos
     items   id, name, category, source, size, mtime_ns, sha256, block, slot, thumbnail, added_at
+    people, pairs, adapters        what people have shown, and what was learned of it (``people.py``)
 
-``application_id`` marks the file, ``user_version`` is the schema's version. Removing a photo overwrites its slot with zeros (the
-only change a block ever sees) and its thumbnail, and drops blocks that nothing points to.
+``application_id`` marks the file, ``user_version`` is the schema's version; a file of version 1, without people, gets their
+tables when it is opened for writing. Removing a photo overwrites its slot with zeros (the only change a block ever sees) and its
+thumbnail, and drops blocks that nothing points to, and the pairs that name it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from fgsbir_edge.arrays import Float32
 from fgsbir_edge.errors import GalleryFormatError, NonFiniteError, OutputError
 
 APPLICATION_ID = 0x46475342  # "FGSB"
-VERSION = 1
+VERSION = 2
+WITHOUT_PEOPLE = 1  # the version before people
 MEMORY = ":memory:"
 
 _SCHEMA = f"""
@@ -47,6 +50,31 @@ CREATE TABLE items (
 );
 CREATE INDEX items_by_block ON items (block);
 PRAGMA application_id = {APPLICATION_ID};
+"""
+_PEOPLE = f"""
+CREATE TABLE people (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    version INTEGER NOT NULL DEFAULT 0,
+    oldest INTEGER NOT NULL DEFAULT 0,
+    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
+);
+CREATE TABLE pairs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    person INTEGER NOT NULL REFERENCES people (id) ON DELETE CASCADE,
+    photo TEXT NOT NULL,
+    sketch BLOB NOT NULL,
+    added INTEGER NOT NULL,
+    removed INTEGER,
+    added_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
+);
+CREATE INDEX pairs_by_person ON pairs (person);
+CREATE INDEX pairs_by_photo ON pairs (photo);
+CREATE TABLE adapters (
+    person INTEGER PRIMARY KEY REFERENCES people (id) ON DELETE CASCADE,
+    head TEXT NOT NULL,
+    data BLOB NOT NULL
+);
 PRAGMA user_version = {VERSION};
 """
 _ITEM_COLUMNS = "id, name, category, source, size, mtime_ns, sha256, block, slot, added_at"
@@ -80,10 +108,11 @@ class Store:
     """Rows in, rows out; knows nothing of images or heads. Use from one thread."""
 
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
-        self._db = connection
+        self.db = connection
         self.path = path
-        with self._errors():
-            meta = dict(self._db.execute("SELECT key, value FROM meta"))
+        with self.errors():
+            meta = dict(self.db.execute("SELECT key, value FROM meta"))
+            self.has_people = self.db.execute("PRAGMA user_version").fetchone()[0] != WITHOUT_PEOPLE
             try:
                 self.features_digest, self.features = meta["features_digest"], int(meta["features"])
             except (KeyError, ValueError) as error:
@@ -97,7 +126,7 @@ class Store:
         connection = None
         try:
             connection = sqlite3.connect(path, isolation_level=None)
-            connection.executescript(_SCHEMA)
+            connection.executescript(_SCHEMA + _PEOPLE)
             meta = {"features_digest": features_digest, "features": str(features)}
             connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             connection.execute("COMMIT")
@@ -121,13 +150,17 @@ class Store:
             marks = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
         except sqlite3.Error as error:
             raise GalleryFormatError(f"{path}: not a gallery, or damaged ({error}); index the photos again") from error
-        if marks != [APPLICATION_ID, VERSION]:
+        if marks[0] != APPLICATION_ID or marks[1] not in (WITHOUT_PEOPLE, VERSION):
             connection.close()
             what = f"version {marks[1]} of a gallery" if marks[0] == APPLICATION_ID else "another program's database, or empty"
-            raise GalleryFormatError(f"{path}: {what}; this release reads gallery version {VERSION}, index the photos again")
+            raise GalleryFormatError(
+                f"{path}: {what}; this release reads galleries up to version {VERSION}, update it or index the photos again"
+            )
         try:
             if not readonly:
                 _configure(connection)  # only now: another program's database must stay as it is
+                if marks[1] == WITHOUT_PEOPLE:
+                    _add_people(connection)
             return cls(connection, path)
         except (GalleryFormatError, sqlite3.Error) as error:
             connection.close()
@@ -137,30 +170,30 @@ class Store:
 
     def close(self) -> None:
         """Close; the write-ahead log is folded into the file."""
-        self._db.close()
+        self.db.close()
 
     def data_version(self) -> int:
         """Changes when another connection has committed."""
-        with self._errors():
-            return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+        with self.errors():
+            return int(self.db.execute("PRAGMA data_version").fetchone()[0])
 
     def items(self) -> list[Item]:
         """All photos, in the order in which they were added."""
-        with self._errors():
-            rows = self._db.execute(f"SELECT {_ITEM_COLUMNS} FROM items ORDER BY id").fetchall()
+        with self.errors():
+            rows = self.db.execute(f"SELECT {_ITEM_COLUMNS} FROM items ORDER BY id").fetchall()
         return [Item(row[1], row[2], row[3], row[4], row[5], row[6], row[0], row[7], row[8], row[9]) for row in rows]
 
     def thumbnail(self, name: str) -> bytes | None:
         """JPEG bytes of a photo's thumbnail, None for an unknown name."""
-        with self._errors():
-            row = self._db.execute("SELECT thumbnail FROM items WHERE name = ?", (name,)).fetchone()
+        with self.errors():
+            row = self.db.execute("SELECT thumbnail FROM items WHERE name = ?", (name,)).fetchone()
         return None if row is None else bytes(row[0])
 
     def load(self) -> tuple[list[Item], Float16]:
         """Items and their features, float16 [N, C] row for row. Raises GalleryFormatError on a damaged block."""
-        with self._errors(), self._reading():
+        with self.errors(), self.reading():
             items = self.items()
-            blocks = self._db.execute("SELECT id, count, crc, data FROM blocks ORDER BY id").fetchall()
+            blocks = self.db.execute("SELECT id, count, crc, data FROM blocks ORDER BY id").fetchall()
         start: dict[int, int] = {}
         counts: dict[int, int] = {}
         arrays: list[Float16] = []
@@ -185,16 +218,16 @@ class Store:
         if not np.isfinite(half).all():
             raise NonFiniteError("photo features exceed float16 (65504); the bundle's encoder is not fit for galleries")
         data = half.tobytes()
-        with self._writing():
+        with self.writing():
             self._erase([file.name for file in files])
-            cursor = self._db.execute(
+            cursor = self.db.execute(
                 "INSERT INTO blocks (count, crc, data) VALUES (?, ?, ?)", (len(files), zlib.crc32(data), data)
             )
             rows = [
                 (file.name, file.category, file.source, file.size, file.mtime_ns, file.sha256, cursor.lastrowid, slot, thumbnail)
                 for slot, (file, thumbnail) in enumerate(zip(files, thumbnails, strict=True))
             ]
-            self._db.executemany(
+            self.db.executemany(
                 "INSERT INTO items (name, category, source, size, mtime_ns, sha256, block, slot, thumbnail) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 rows,
@@ -202,35 +235,42 @@ class Store:
 
     def refresh(self, files: Sequence[PhotoFile]) -> None:
         """Note where photos lie, their sizes, times and categories now; their content is as it was."""
-        with self._writing():
-            self._db.executemany(
+        with self.writing():
+            self.db.executemany(
                 "UPDATE items SET category = ?, source = ?, size = ?, mtime_ns = ? WHERE name = ?",
                 [(file.category, file.source, file.size, file.mtime_ns, file.name) for file in files],
             )
 
     def remove(self, names: Sequence[str]) -> None:
-        """Remove photos so that nothing of them is left in the file. Raises OutputError."""
-        with self._writing():
+        """Remove photos, and pairs that name them, so that nothing is left of them in the file. Raises OutputError."""
+        with self.writing():
             self._erase(names)
-        with self._errors():
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # older pages would stay in the log
+            self.db.executemany("DELETE FROM pairs WHERE photo = ?", [(name,) for name in names])
+        self.clear_log()
+
+    def clear_log(self) -> None:
+        """Fold the write-ahead log into the file: older pages, with what was deleted, would stay in it."""
+        with self.errors():
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _erase(self, names: Sequence[str]) -> None:
         touched: dict[int, list[int]] = {}
         for name in names:
-            row = self._db.execute("SELECT block, slot FROM items WHERE name = ?", (name,)).fetchone()
+            row = self.db.execute("SELECT block, slot FROM items WHERE name = ?", (name,)).fetchone()
             if row is not None:
-                self._db.execute("DELETE FROM items WHERE name = ?", (name,))
+                self.db.execute("DELETE FROM items WHERE name = ?", (name,))
                 touched.setdefault(row[0], []).append(row[1])
+        learned = "DELETE FROM adapters WHERE person IN (SELECT person FROM pairs WHERE photo = ?)"
+        self.db.executemany(learned, [(name,) for name in names])  # from a photo that is gone, or looks otherwise now
         for block, slots in touched.items():
-            if self._db.execute("SELECT 1 FROM items WHERE block = ? LIMIT 1", (block,)).fetchone() is None:
-                self._db.execute("DELETE FROM blocks WHERE id = ?", (block,))
+            if self.db.execute("SELECT 1 FROM items WHERE block = ? LIMIT 1", (block,)).fetchone() is None:
+                self.db.execute("DELETE FROM blocks WHERE id = ?", (block,))
                 continue
-            count, crc, data = self._db.execute("SELECT count, crc, data FROM blocks WHERE id = ?", (block,)).fetchone()
+            count, crc, data = self.db.execute("SELECT count, crc, data FROM blocks WHERE id = ?", (block,)).fetchone()
             array = self._block(block, count, crc, data).copy()
             array[slots] = 0
             changed = array.tobytes()
-            self._db.execute("UPDATE blocks SET crc = ?, data = ? WHERE id = ?", (zlib.crc32(changed), changed, block))
+            self.db.execute("UPDATE blocks SET crc = ?, data = ? WHERE id = ?", (zlib.crc32(changed), changed, block))
 
     def _block(self, block: int, count: int, crc: int, data: bytes) -> Float16:
         """A checked block, float16 [count, C]."""
@@ -239,25 +279,25 @@ class Store:
         return np.frombuffer(data, "<f2").reshape(count, self.features)
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
+    def reading(self) -> Iterator[None]:
         """One snapshot over several SELECTs, whatever other processes write meanwhile."""
-        self._db.execute("BEGIN")
+        self.db.execute("BEGIN")
         try:
             yield
         finally:
-            self._db.execute("COMMIT")
+            self.db.execute("COMMIT")
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
         """One transaction, rolled back on any error."""
         try:
-            self._db.execute("BEGIN IMMEDIATE")
+            self.db.execute("BEGIN IMMEDIATE")
             try:
                 yield
-                self._db.execute("COMMIT")
+                self.db.execute("COMMIT")
             except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
                 raise
         except sqlite3.ProgrammingError:  # used after close, or from another thread: the caller's mistake, not the file's
             raise
@@ -267,7 +307,7 @@ class Store:
             raise GalleryFormatError(f"{self.path}: damaged ({error}); restore a copy, or index the photos again") from error
 
     @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.ProgrammingError:
@@ -304,3 +344,8 @@ def _configure(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA journal_mode = WAL").fetchone()
     connection.execute("PRAGMA synchronous = FULL")  # a batch that was reported as indexed survives a power cut
+
+
+def _add_people(connection: sqlite3.Connection) -> None:
+    """The tables of people in a file of the version before them: all or nothing."""
+    connection.executescript(f"BEGIN IMMEDIATE;{_PEOPLE}COMMIT;")
