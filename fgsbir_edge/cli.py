@@ -83,6 +83,8 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     bench = add("bench", bench_cli.bench_command, bench_cli.DESCRIPTION)
     bench_cli.add_arguments(bench)
     doctor = add("doctor", _doctor, "Say what is installed, what is missing and whether that matters.")
+    doctor.add_argument("--selftest", action="store_true", help="try all that is here against the processor's answers")
+    doctor.add_argument("--bundle", metavar="DIR", help="with --selftest: model folder (the one in the package)")
     for one in (index, listing, remove, query, doctor):
         one.add_argument("--json", action="store_true", help="print one JSON object")
     return parser, adapt
@@ -191,12 +193,32 @@ def _query(arguments: argparse.Namespace, stages: Stages) -> int:
 def _doctor(arguments: argparse.Namespace, _: Stages) -> int:
     from fgsbir_edge.doctor import examine, report
 
+    if arguments.selftest:
+        return _selftest(arguments)
     facts = examine()
     if arguments.json:
         put_json(facts)
     else:
         put(report(facts))
     return 0 if facts["healthy"] else 1
+
+
+def _selftest(arguments: argparse.Namespace) -> int:
+    from fgsbir_edge.bundle import Bundle
+    from fgsbir_edge.selftest import selftest, summary
+
+    bundle = Bundle.default() if arguments.bundle is None else Bundle.load(arguments.bundle)
+    outcomes = []
+    for outcome in selftest(bundle, say):
+        outcomes.append(outcome)
+        if not arguments.json:
+            put(str(outcome))
+    facts = summary(outcomes)
+    if arguments.json:
+        put_json(facts)
+    else:
+        put(f"{facts['passed']} passed, {facts['failed']} failed, {facts['skipped']} skipped")
+    return 1 if facts["failed"] else 0
 
 
 if __name__ == "__main__":
