@@ -9,14 +9,32 @@ import sys
 from importlib import metadata
 from typing import Any
 
+from fgsbir_edge import jetson
 from fgsbir_edge.errors import FgsbirError
 
 REQUIRED = ("numpy", "onnxruntime", "pillow", "safetensors", "tqdm")
 OPTIONAL = {
     "svgelements": "SVG files with curves or transforms; pip install 'fgsbir-edge[svg]'",
-    "tensorrt": "not used by this release; comes with JetPack",
     "torch": "training and export only, from a checkout",
 }
+# Several packages have one module; each is asked for by what it is for.
+GPU_LIBRARIES = {
+    "tensorrt": (
+        ("tensorrt",),
+        "fastest on a Jetson; JetPack has it (apt install python3-libnvinfer), and a virtual environment sees it if made with "
+        "--system-site-packages",
+    ),
+    "cupy": (
+        ("cupy", "cupy-cuda12x", "cupy-cuda13x"),
+        "arrays in and out on the GPU, and TensorRT without device code of our own; pip install cupy-cuda12x on JetPack 6, "
+        "cupy-cuda13x on JetPack 7",
+    ),
+    "pycuda": (
+        ("pycuda",),
+        "applications that own a PyCUDA context; pip install pycuda, compiled on the spot with the CUDA toolkit",
+    ),
+}
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu")  # packages of one module: the one installed last wins
 
 
 def examine() -> dict[str, Any]:
@@ -25,6 +43,7 @@ def examine() -> dict[str, Any]:
 
     native, bundle = _native(), _bundle()
     packages = {name: _version(name) for name in REQUIRED}
+    packages["onnxruntime"] = packages["onnxruntime"] or _version("onnxruntime-gpu")
     providers = _providers()
     return {
         "healthy": "error" not in native and "error" not in bundle and all(packages.values()) and bool(providers),
@@ -35,6 +54,11 @@ def examine() -> dict[str, Any]:
         "native": native,
         "gpu": _gpu(),
         "onnxruntime_providers": providers,
+        "onnxruntime_packages": [name for name in RUNTIMES if _version(name)],
+        "backends": _backends() if providers else {},
+        "gpu_libraries": {name: _library(name) for name in GPU_LIBRARIES},
+        "chosen": _chosen(),
+        "jetson": jetson.state(),
         "default_bundle": bundle,
         "optional": {name: {"version": _version(name), "for": purpose} for name, purpose in OPTIONAL.items()},
     }
@@ -50,10 +74,45 @@ def report(facts: dict[str, Any]) -> str:
     )
     lines += [f"GPU           {line}" for line in _gpu_lines(facts["gpu"])]
     lines.append(f"providers     {', '.join(facts['onnxruntime_providers']) or 'NONE'}")
+    if len(facts["onnxruntime_packages"]) > 1:
+        lines.append(f"              {' and '.join(facts['onnxruntime_packages'])} are both installed: pip uninstall one of them")
+    lines += [f"backend       {name}: {reason or 'can be tried'}" for name, reason in facts["backends"].items()]
+    lines += [f"{name:<13} {entry['problem'] or entry['version']}" for name, entry in facts["gpu_libraries"].items()]
+    lines.append(f"in use        {facts['chosen'] or 'onnx-cpu fp32; fgsbir-edge bench finds the fastest backend and keeps it'}")
+    if facts["jetson"] is not None:
+        found = facts["jetson"]
+        lines.append(f"Jetson        {found['model']}, L4T {found['l4t']}, power mode {found['power_mode']}")
     lines.append(f"bundle        {bundle.get('error') or ', '.join(f'{key} {value}' for key, value in bundle.items())}")
     lines += [f"{name:<13} {entry['version'] or 'not installed'} ({entry['for']})" for name, entry in facts["optional"].items()]
     lines.append("all is well" if facts["healthy"] else "something is wrong: see the lines in capitals or with 'error' above")
     return "\n".join(lines)
+
+
+def _backends() -> dict[str, str]:
+    """Why each backend cannot be tried; empty: it can, and ``--selftest`` or ``bench`` does."""
+    from fgsbir_edge.encoder.backends import BACKENDS, missing
+
+    return {name: missing(name) for name in BACKENDS}
+
+
+def _library(name: str) -> dict[str, str | None]:
+    """Version of a library for GPUs, or what is missing and the remedy. Nothing is imported."""
+    packages, use = GPU_LIBRARIES[name]
+    version = next((found for found in map(_version, packages) if found), None)
+    there = version is not None or importlib.util.find_spec(name) is not None  # JetPack's modules are no pip packages
+    return {"version": version or ("installed" if there else None), "problem": None if there else f"not installed ({use})"}
+
+
+def _chosen() -> str | None:
+    """What ``fgsbir-edge bench`` chose for the bundle in the package."""
+    from fgsbir_edge.bundle import Bundle
+    from fgsbir_edge.encoder.choose import stored
+
+    try:
+        choice = stored(Bundle.default())
+    except FgsbirError:
+        return None
+    return None if choice is None else f"{choice.setting.name}, chosen by fgsbir-edge bench on {choice.chosen}"
 
 
 def _version(package: str) -> str | None:
