@@ -1,6 +1,7 @@
 # make demo   the main job on a shipped person: five drawings, before and after
 # make test   every test that this machine can run
 # make gpu    what needs an NVIDIA GPU: tests on it, under compute-sanitizer too, and the benchmarks
+# make tensorrt  engines really built, by TensorRT-RTX (95 MB) on the processor: every encoder, every precision, minutes
 # make bench  the native operations beside every peer, about half an hour; FGSBIR_DATA=folder draws ChairV2
 # All set up .venv themselves; a second run starts at once.
 
@@ -10,7 +11,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NATIVE := pyproject.toml CMakeLists.txt $(wildcard csrc/* csrc/*/*)
 
-.PHONY: demo test check cpp sanitize races cuda gpu emulate aarch64 wheel bench clean
+.PHONY: demo test check cpp sanitize races cuda gpu emulate aarch64 tensorrt wheel bench clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -96,6 +97,11 @@ aarch64: $(VENV)/.development
 	$(BIN)/cmake --build build/aarch64 --target test_rasterize test_adapt test_parallel; \
 	for name in rasterize adapt parallel; do \
 	  qemu-aarch64-static -L /usr/$(AARCH64) build/aarch64/tests/cpp/test_$$name && echo "aarch64: test_$$name passed"; done
+
+# TensorRT-RTX has TensorRT's builder and parser and needs no GPU for them; the tests of it are skipped by name without it.
+tensorrt: $(VENV)/.development
+	@$(PIP) "tensorrt-rtx>=1.7,<2" || echo "tensorrt-rtx cannot be installed here: its tests are skipped"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_tensorrt_*.py tests/training/test_tensorrt_*.py
 
 # The wheel, installed alone in an environment of its own, does the main job away from the checkout.
 wheel: $(VENV)/.development

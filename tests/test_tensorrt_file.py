@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgsbir_edge.encoder.engine_file import MAGIC, MAX_FACTS, EngineFileError, pack, parse_header, read_header, read_own, unpack
@@ -33,6 +33,7 @@ def test_layout_is_the_documented_one() -> None:
     assert FILE[124 + length :] == CONTENT
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=4))
 def test_any_content_and_facts(content: bytes, facts: dict[str, int | str]) -> None:
     file = pack(KEY, content, facts)
@@ -57,6 +58,7 @@ def test_every_length_but_the_whole_is_refused() -> None:
         unpack(FILE + b"x", KEY)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_foreign_bytes(data: bytes) -> None:
     with pytest.raises(EngineFileError):
