@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fgsbir_edge.encoder.onnx_widen import widened
 from fgsbir_edge.encoder.trt_api import RTX, TENSORRT, Library, Messages, Say, load
 from fgsbir_edge.encoder.trt_progress import Progress, with_heartbeat
 from fgsbir_edge.errors import EngineBuildError
@@ -97,6 +98,7 @@ def check_onnx(data: bytes, options: BuildOptions) -> list[Trouble]:
     library = load(options.library)
     with library.messages(None) as heard:
         _, _, parser = _parser(library)
+        data = widened(data)
         if not parser.supports_model_v2(data):
             return _troubles(parser, heard)
         _, network, parser = _parser(library)  # a parser that has answered this question cannot be used any further
@@ -117,7 +119,7 @@ def build_plan(data: bytes, options: BuildOptions, say: Say, timing: bytes | Non
     library = load(options.library)
     with library.messages(say, options.verbosity) as heard:
         builder, network, parser = _parser(library)
-        if not parser.parse(data):
+        if not parser.parse(widened(data)):
             found = "; ".join(str(one) for one in _troubles(parser, heard)[:_SHOWN])
             raise EngineBuildError(
                 f"{library.name} {library.version} does not read the model: {found}; 'fgsbir-edge engine build --dry-run' lists "
