@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 OPTIONS = BuildOptions(library="tensorrt_rtx", targets=("8.6",), level=0)
-SIZES = {"inception_v3": 96}
+SIZES = {"inception_v3": 128}  # it strides further
 SIZE = 64
 
 
