@@ -126,7 +126,7 @@ def clear_command(arguments: argparse.Namespace, _: Stages) -> int:
     if arguments.json:
         put_json({"folder": str(folder.path), "removed": count})
     else:
-        put(f"{folder.path}: {count} engines removed")
+        put(f"{folder.path}: engines removed: {count}")
     return 0
 
 

@@ -135,6 +135,29 @@ def test_another_tensorrt_builds_another(cache: Cache) -> None:
     assert "for another tensorrt; building" in cache.lines[0]
 
 
+def test_what_was_built_by_hand_is_what_runs(trt: Any, cache: Cache) -> None:
+    """Who loads an engine without options gets the one built last for this model and device, however it was built."""
+    small, other = BuildOptions(((1, 1, 1),), memory=2**29), BuildOptions(level=5, details=True)
+    cache.load(small)
+    assert cache.load() == cache.load(small)
+    large = cache.load(other)
+    assert cache.load(small) != large
+    assert cache.load() == large
+    assert trt._settings.builds == 2
+    damage(cache.folder.engine(request(cache.bundle, "fp32", other, ORIN).key), "content")
+    assert cache.load() == large
+    assert trt._settings.config.builder_optimization_level == 5, "built again with the same options"
+    damage(cache.folder.engine(request(cache.bundle, "fp32", other, ORIN).key), "header")
+    assert cache.load() == cache.load(small)
+    cache.load(gpu=replace(ORIN, name="Thor"))
+    assert trt._settings.config.builder_optimization_level == 3, "an engine of another GPU says nothing"
+
+
+def test_options_survive_as_facts() -> None:
+    for options in (BuildOptions(), BuildOptions(((2, 3, 4),), 5, 1, True, True, ("8.6", "8.9"), "tensorrt_rtx")):
+        assert BuildOptions.from_facts({**options.facts(), "variant": "fp16"}) == options
+
+
 def test_talk_is_no_reason_to_build(trt: Any, cache: Cache) -> None:
     cache.load()
     cache.load(BuildOptions(verbosity=3))

@@ -64,7 +64,7 @@ def test_build_list_clear(trt: Any, run: Run, bundle_path: Path, tmp_path: Path)
     assert listed["folder"] == str(tmp_path / "engines")
     assert [(entry["file"], entry["problem"]) for entry in listed["engines"]] == [(path, "")]
 
-    assert run("clear")[1] == f"{tmp_path / 'engines'}: 1 engines removed\n"
+    assert run("clear")[1] == f"{tmp_path / 'engines'}: engines removed: 1\n"
     assert json.loads(run("clear", "--json")[1])["removed"] == 0
     assert run("list")[1] == ""
 
@@ -143,3 +143,13 @@ def test_module_in_a_checkout() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     assert done.stdout.startswith("usage: fgsbir-edge engine build")
     assert done.stderr == ""
+
+
+def test_snippet_of_the_docs_runs(trt: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "tensorrt.md").read_text(encoding="utf-8")
+    _, snippet, _ = text.replace("```python", "```").split("```")
+    monkeypatch.setenv("FGSBIR_ENGINES", str(tmp_path / "engines"))
+    names: dict[str, Any] = {}
+    exec(snippet, names)
+    assert names["engine"]
+    assert trt._settings.builds == 1

@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,13 +91,17 @@ def cached_engine(
 ) -> Path:
     """The file of an engine, built first if there is none that fits. Use ``load_engine`` for its bytes: the file has a header.
 
+    Args:
+        options: None takes the engine of this model and device that was built last, however it was built, so that what
+            ``fgsbir-edge engine build --memory 512`` made is what runs; where there is none, the defaults.
+
     Raises:
         EngineCacheError: the folder is not private to this user, or cannot be written.
         EngineBuildError: TensorRT does not build it.
         What ``request`` raises.
     """
-    wanted = request(bundle, variant, options or BuildOptions(), gpu)
     folder = folder or EngineFolder.default()
+    wanted = _chosen(bundle, variant, options, gpu, folder)
     _engine(wanted, folder, say)
     return folder.engine(wanted.key)
 
@@ -112,14 +116,27 @@ def load_engine(
 ) -> bytes:
     """The serialised engine itself, for ``Runtime.deserialize_cuda_engine``: header and hash are checked.
 
-    Raises what ``cached_engine`` raises.
+    Takes and raises what ``cached_engine`` does.
     """
+    folder = folder or EngineFolder.default()
+    return _engine(_chosen(bundle, variant, options, gpu, folder), folder, say)
+
+
+def _chosen(bundle: Bundle, variant: str, options: BuildOptions | None, gpu: Gpu | None, folder: EngineFolder) -> Request:
+    """The engine with these options; without, the one built last among those that fit this model and device."""
+    folder.check()
     wanted = request(bundle, variant, options or BuildOptions(), gpu)
-    return _engine(wanted, folder or EngineFolder.default(), say)
+    if options is not None:
+        return wanted
+    fixed = {name: value for name, value in wanted.facts.items() if name == "library" or name not in wanted.options.facts()}
+    for entry in sorted(folder.entries(), key=lambda entry: -float(entry.facts.get("built", 0))):
+        built = entry.facts.get("for", {})
+        if not entry.problem and fixed.items() <= built.items():
+            return replace(wanted, facts=built, options=BuildOptions.from_facts(built))
+    return wanted
 
 
 def _engine(wanted: Request, folder: EngineFolder, say: Say) -> bytes:
-    folder.check()
     engine = _stored(wanted, folder, say)
     if engine is not None:
         return engine
@@ -142,7 +159,7 @@ def _stored(wanted: Request, folder: EngineFolder, say: Say) -> bytes | None:
 def _why_missing(wanted: Request, folder: EngineFolder) -> str:
     """In what the engine wanted differs from the newest one of the same variant."""
     for entry in sorted(folder.entries(), key=lambda entry: -entry.used):
-        if entry.facts.get("name") == wanted.name:
+        if entry.facts.get("name") == wanted.name and not entry.problem:
             built = entry.facts.get("for", {})
             changed = [name for name, value in wanted.facts.items() if built.get(name) != value]
             return "the engine built earlier was for another " + ", ".join(name.replace("_", " ") for name in changed)
@@ -157,7 +174,7 @@ def _build(wanted: Request, folder: EngineFolder, say: Say) -> bytes:
         timing = b""
     engine, timing = build_plan(wanted.onnx, wanted.options, say, timing)
     seconds = time.monotonic() - start
-    facts = {"name": wanted.name, "seconds": round(seconds, 1), "built": int(time.time()), "for": dict(wanted.facts)}
+    facts = {"name": wanted.name, "seconds": round(seconds, 1), "built": round(time.time(), 3), "for": dict(wanted.facts)}
     folder.write(folder.engine(wanted.key), pack(wanted.key, engine, facts))
     if timing:
         folder.write(folder.timing(wanted.timing_key), pack(wanted.timing_key, timing, {"name": "timings"}))

@@ -121,9 +121,7 @@ class EngineFolder:
                         said = now
                         say(f"another process builds an engine in {self.path}: waiting, {now - start:.0f} s so far")
                     time.sleep(_WAIT_SECONDS)
-            for leftover in self.path.glob(
-                ".*.part"
-            ):  # of a process that was killed while writing: only the lock's holder writes
+            for leftover in self.path.glob(".*.part"):  # of a process killed while writing: only the lock's holder writes
                 leftover.unlink(missing_ok=True)
             yield
         finally:

@@ -6,6 +6,7 @@ variant of the bundle, not by a flag. One source serves TensorRT 10.3 (JetPack 6
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,13 @@ class BuildOptions:
         values = asdict(self)
         del values["verbosity"]
         return {**values, "profiles": [list(one) for one in self.profiles], "targets": list(self.targets)}
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> BuildOptions:
+        """The reverse of ``facts``; others among them are left aside. Raises KeyError and EngineBuildError."""
+        values = {name: facts[name] for name in cls().facts()}
+        profiles = tuple((low, best, high) for low, best, high in facts["profiles"])
+        return cls(**{**values, "profiles": profiles, "targets": tuple(facts["targets"])})
 
 
 @dataclass(frozen=True)
@@ -214,7 +222,7 @@ def _timing_cache(config: Any, old: bytes, say: Say) -> Any:
 
 
 def _failure(library: Library, heard: Messages, options: BuildOptions) -> EngineBuildError:
-    remedy = "look at its log (--verbose --verbose), or try another variant"
+    remedy = "look at its log (-vv), or try another variant"
     if any(word in error.lower() for error in heard.errors for word in _MEMORY_WORDS):
         limit = "its own limit" if options.memory is None else f"a limit of {options.memory / 2**20:.3g} MiB"
         remedy = (
