@@ -49,7 +49,7 @@ def change(store: Store, number: int) -> None:
 
 def state(store: Store) -> dict[str, Any]:
     """All that a gallery holds but times."""
-    items, features = store.load()
+    _, features = store.load()
     tables = {
         "thumbnails": "SELECT name, thumbnail FROM items ORDER BY id",
         "people": "SELECT id, name, version, oldest FROM people ORDER BY id",
@@ -57,7 +57,7 @@ def state(store: Store) -> dict[str, Any]:
         "adapters": "SELECT person, head, data FROM adapters ORDER BY person",
     }
     held: dict[str, Any] = {name: store.db.execute(statement).fetchall() for name, statement in tables.items()}
-    held["items"] = [(item.name, item.category, item.mtime_ns, item.block, item.slot) for item in items]
+    held["items"] = [(item.name, item.category, item.mtime_ns, item.block, item.slot) for item in store.items()]
     return {**held, "features": features.tobytes()}
 
 

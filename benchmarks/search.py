@@ -23,7 +23,7 @@ from benchmarks.rounds import Competitor, Report, Verdict, race
 from fgsbir_edge.arrays import Float32, frozen
 from fgsbir_edge.gallery.flat import CHUNK, FaissFlat, SearchOptions, Storage, faiss
 from fgsbir_edge.gallery.search import PhotoIndex
-from fgsbir_edge.gallery.store import Item
+from fgsbir_edge.gallery.store import Entry
 from fgsbir_edge.head import Adapter, Head
 
 FEATURES, TOP, QUERIES, PAIRS, SHORTLIST = 512, 10, 16, 5, 1000
@@ -37,7 +37,7 @@ class Place:
 
     head: Head
     adapter: Adapter
-    items: list[Item]
+    items: list[Entry]
     features: NDArray[np.float16]
     queries: Float32  # sketch features [QUERIES, C]
     embeddings: Float32  # [N, D], aligned
@@ -53,7 +53,7 @@ class Place:
         for first in range(0, count, CHUNK):
             rows = rng.standard_normal((min(CHUNK, count - first), FEATURES), dtype=np.float32) * spectrum
             features[first : first + CHUNK] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-        items = [Item(f"{i:07d}.jpg", None, "", 0, 0, "", i, 0, 0, "") for i in range(count)]
+        items = [Entry(i, f"{i:07d}.jpg", None) for i in range(count)]
         near = features[rng.choice(count, QUERIES, replace=False)].astype(np.float32)
         queries = near + 0.02 * rng.standard_normal(near.shape, dtype=np.float32)
         change = frozen(0.05 * rng.normal(size=(width, 2 * PAIRS)))

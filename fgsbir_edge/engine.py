@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, cast
 
@@ -220,7 +219,7 @@ class Engine:
         """``adapt`` from features [k, C] of the sketches and of their photos."""
         options = options or AdaptOptions()
         index = self.gallery.index
-        places = index.select(category) if index.items else np.arange(0)
+        places = index.select(category) if index.entries else np.arange(0)
         order = np.random.default_rng(_SUBSET_SEED).permutation(places)
         named = {row.tobytes() for row in np.asarray(photos, np.float32)}
         wanted = index.features(order[: options.max_negatives + len(named)])
@@ -254,17 +253,15 @@ class Engine:
         Raises UnknownPhotoError with the nearest names.
         """
         index = self.gallery.index
-        sources = {item.source: place for place, item in enumerate(index.items)}
         rows = []
         for photo in photos:
-            name = os.fspath(photo)
-            place = index.positions.get(name, sources.get(str(Path(name).absolute())))
-            if place is not None:
-                rows.append(index.features([place]))
-            elif os.path.isfile(name):
-                rows.append(self.encode_photos([name]))
+            name = self.gallery.name_of(photo)
+            if name is not None:
+                rows.append(index.features([index.positions[name]]))
+            elif os.path.isfile(photo):
+                rows.append(self.encode_photos([photo]))
             else:
-                raise self.gallery.unknown(name)
+                raise self.gallery.unknown(os.fspath(photo))
         return np.concatenate(rows) if rows else np.empty((0, self.head.features), np.float32)
 
     def load_adapter(self, path: str | os.PathLike[str]) -> Adapter:

@@ -157,7 +157,7 @@ class Learner:
         if not kept:
             return Drift(None, None, 0)
         own = [index.positions[names[place]] for place in kept]
-        others = np.random.default_rng(0).permutation(len(index.items))[:CANDIDATES]
+        others = np.random.default_rng(0).permutation(len(index.entries))[:CANDIDATES]
         places = np.unique(np.concatenate([own, others]))
         photos, true = index.features(places), np.searchsorted(places, own)
         ranks = [_mean_rank(self._engine.head, chosen, sketches[kept], photos, true) for chosen in (None, adapter)]

@@ -90,7 +90,7 @@ class Gallery:
         self.close()
 
     def __len__(self) -> int:
-        return len(self.index.items)
+        return len(self.index.entries)
 
     @property
     def path(self) -> str:
@@ -107,7 +107,7 @@ class Gallery:
 
     def items(self) -> tuple[Item, ...]:
         """All photos, in the order in which they were added."""
-        return self.index.items
+        return tuple(self._store.items())
 
     def thumbnail(self, name: str) -> bytes:
         """A photo's thumbnail as JPEG, its longer side at most 128 pixels. Raises UnknownPhotoError."""
@@ -146,6 +146,11 @@ class Gallery:
         self._store.remove(names)
         self._index = None
 
+    def name_of(self, photo: str | os.PathLike[str]) -> str | None:
+        """The name of a photo given by name, or by the path it was indexed from; None where it is neither."""
+        name = os.fspath(photo)
+        return name if name in self.index.positions else self._store.name_of_source(str(Path(name).absolute()))
+
     def positions(self, names: Sequence[str]) -> list[int]:
         """Positions of photos in ``items()``. Raises UnknownPhotoError with the nearest names."""
         known = self.index.positions
@@ -176,7 +181,7 @@ class Gallery:
         if k < 1:
             raise ValueError(f"k is {k}, expected at least 1")
         index = self.index
-        places = None if category is None and index.items else index.select(category)
+        places = None if category is None and index.entries else index.select(category)
         return index.search(matrix("sketch features", sketches, head.features), k, head=head, adapter=adapter, places=places)
 
     def ranks(

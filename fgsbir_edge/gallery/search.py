@@ -14,7 +14,7 @@ from fgsbir_edge.arrays import Float32, normalised, norms
 from fgsbir_edge.errors import EmptyGalleryError
 from fgsbir_edge.gallery.flat import CHUNK, FaissFlat, Flat, NumpyFlat, Places, Rows, SearchOptions, wants_faiss
 from fgsbir_edge.gallery.nearest import Question, Scored, best, nearest
-from fgsbir_edge.gallery.store import Float16, Item
+from fgsbir_edge.gallery.store import Entry, Float16
 from fgsbir_edge.head import Adapter, Head
 from fgsbir_edge.inner import native
 from fgsbir_edge.ranking import rank_of
@@ -35,14 +35,14 @@ class Hit:
 
 
 class PhotoIndex:
-    """Photos in memory: items and float16 features [N, C], embeddings [N, D] per head and adapter."""
+    """Photos in memory: entries and float16 features [N, C], embeddings [N, D] per head and adapter."""
 
-    def __init__(self, items: Sequence[Item], features: Float16, options: SearchOptions | None = None) -> None:
-        self.items, self.options = tuple(items), options or SearchOptions()
+    def __init__(self, entries: Sequence[Entry], features: Float16, options: SearchOptions | None = None) -> None:
+        self.entries, self.options = tuple(entries), options or SearchOptions()
         self._features = features
-        self.positions = {item.name: place for place, item in enumerate(items)}
+        self.positions = {item.name: place for place, item in enumerate(entries)}
         self._categories: dict[str | None, list[int]] = {}
-        for place, item in enumerate(items):
+        for place, item in enumerate(entries):
             self._categories.setdefault(item.category, []).append(place)
         self._base: tuple[str, Float32] | None = None  # head digest, embeddings [N, D]
         self._lengths: dict[str, Float32] = {}  # head digest: lengths of outputs [N, 1]
@@ -57,7 +57,7 @@ class PhotoIndex:
     def select(self, category: str | None) -> NDArray[np.intp]:
         """Positions of the photos of a category, all of them for None. Raises EmptyGalleryError when there is none."""
         if category is None:
-            places = np.arange(len(self.items))
+            places = np.arange(len(self.entries))
             remedy = "the gallery is empty; add photos with 'fgsbir-edge index FOLDER --gallery FILE'"
         else:
             places = np.asarray(self._categories.get(category, []), dtype=np.intp)
@@ -115,9 +115,9 @@ class PhotoIndex:
         """The index of all photos' embeddings by the head, or by an adapter that moves them; kept for the latest ones."""
         key = head.digest if adapter is None else adapter.digest
         if key not in self._flats:
-            if wants_faiss(self.options, len(self.items), head.embedding):
+            if wants_faiss(self.options, len(self.entries), head.embedding):
                 rows = self._base_rows(head) if adapter is None else self._adapted_rows(head, adapter)
-                self._flats[key] = FaissFlat(rows, (len(self.items), head.embedding), self.options)
+                self._flats[key] = FaissFlat(rows, (len(self.entries), head.embedding), self.options)
             else:
                 self._flats[key] = NumpyFlat(self.embeddings(head, adapter))
             self._forget(self._flats, head.embedding)
@@ -137,9 +137,9 @@ class PhotoIndex:
 
     def _allowed(self, places: NDArray[np.intp] | None) -> tuple[NDArray[np.bool_] | None, int]:
         """Which photos may answer, None for all, and how many these are."""
-        if places is None or len(places) == len(self.items):
-            return None, len(self.items)
-        allowed = np.zeros(len(self.items), np.bool_)
+        if places is None or len(places) == len(self.entries):
+            return None, len(self.entries)
+        allowed = np.zeros(len(self.entries), np.bool_)
         allowed[places] = True
         return allowed, len(places)
 
@@ -150,7 +150,7 @@ class PhotoIndex:
 
     def _base_rows(self, head: Head) -> Rows:
         """Unit embeddings by the head; the lengths of their outputs are noted on the way."""
-        lengths = self._lengths[head.digest] = np.empty((len(self.items), 1), np.float32)
+        lengths = self._lengths[head.digest] = np.empty((len(self.entries), 1), np.float32)
 
         def rows(first: int, last: int) -> Float32:
             outputs = head.outputs(self.features(np.arange(first, last)))
@@ -194,16 +194,16 @@ class PhotoIndex:
 
     def _forget(self, kept: OrderedDict[str, Any], width: int) -> None:
         """Drop the oldest of what is kept for adapters: at most MAX_ADAPTED, and MAX_ADAPTED_BYTES where these are large."""
-        most = max(2, min(MAX_ADAPTED, MAX_ADAPTED_BYTES // max(4 * width * len(self.items), 1)))
+        most = max(2, min(MAX_ADAPTED, MAX_ADAPTED_BYTES // max(4 * width * len(self.entries), 1)))
         while len(kept) > most:
             kept.popitem(last=False)
 
     def _hit(self, place: int, rank: int, similarity: float) -> Hit:
-        item = self.items[place]
+        item = self.entries[place]
         return Hit(item.name, item.id, rank, max(0.0, 2.0 - 2.0 * similarity) ** 0.5, item.category)
 
     def _by_chunks(self, function: Rows, width: int) -> Float32:
-        rows = np.empty((len(self.items), width), np.float32)
+        rows = np.empty((len(self.entries), width), np.float32)
         for first in range(0, len(rows), CHUNK):
             last = min(first + CHUNK, len(rows))
             rows[first:last] = function(first, last)

@@ -104,6 +104,17 @@ class Item(PhotoFile):
     added_at: str  # UTC, ISO 8601
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What a search must know of a photo: little, since there may be millions."""
+
+    __slots__ = ("category", "id", "name")
+
+    id: int
+    name: str
+    category: str | None
+
+
 class Store:
     """Rows in, rows out; knows nothing of images or heads. Use from one thread."""
 
@@ -189,24 +200,36 @@ class Store:
             row = self.db.execute("SELECT thumbnail FROM items WHERE name = ?", (name,)).fetchone()
         return None if row is None else bytes(row[0])
 
-    def load(self) -> tuple[list[Item], Float16]:
-        """Items and their features, float16 [N, C] row for row. Raises GalleryFormatError on a damaged block."""
+    def load(self) -> tuple[list[Entry], Float16]:
+        """All photos in the order in which they were added, and their features, float16 [N, C] row for row.
+
+        Raises GalleryFormatError on a damaged block.
+        """
         with self.errors(), self.reading():
-            items = self.items()
-            blocks = self.db.execute("SELECT id, count, crc, data FROM blocks ORDER BY id").fetchall()
-        start: dict[int, int] = {}
-        counts: dict[int, int] = {}
-        arrays: list[Float16] = []
-        total = 0
-        for block, count, crc, data in blocks:
-            arrays.append(self._block(block, count, crc, data))
-            start[block], counts[block] = total, count
-            total += count
-        if any(not 0 <= item.slot < counts.get(item.block, 0) for item in items):
+            entries: list[Entry] = []
+            places: dict[int, list[tuple[int, int]]] = {}  # of each block: (row, slot)
+            categories: dict[str | None, str | None] = {}  # each name once in memory
+            for number, name, category, block, slot in self.db.execute(
+                "SELECT id, name, category, block, slot FROM items ORDER BY id"
+            ):
+                places.setdefault(block, []).append((len(entries), slot))
+                entries.append(Entry(number, name, categories.setdefault(category, category)))
+            features = np.empty((len(entries), self.features), np.float16)
+            for block, count, crc, data in self.db.execute("SELECT id, count, crc, data FROM blocks"):
+                rows, slots = np.array(places.pop(block, []), np.intp).reshape(-1, 2).T
+                if len(slots) and not 0 <= slots.min() <= slots.max() < count:
+                    places[block] = []
+                    break
+                features[rows] = self._block(block, count, crc, data)[slots]
+        if places:
             raise GalleryFormatError(f"{self.path}: an item points outside its block; index the photos again")
-        rows = np.asarray([start[item.block] + item.slot for item in items], dtype=np.intp)
-        table = np.concatenate(arrays) if arrays else np.empty((0, self.features), np.float16)
-        return items, table[rows]
+        return entries, features
+
+    def name_of_source(self, source: str) -> str | None:
+        """The photo that was indexed from a path, None where there is none."""
+        with self.errors():
+            row = self.db.execute("SELECT name FROM items WHERE source = ? ORDER BY id DESC LIMIT 1", (source,)).fetchone()
+        return None if row is None else str(row[0])
 
     def add(self, files: Sequence[PhotoFile], thumbnails: Sequence[bytes], features: Float32) -> None:
         """Add photos with features [n, C] in one transaction; those whose names are known replace the old ones.
