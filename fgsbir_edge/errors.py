@@ -166,16 +166,16 @@ class EngineCacheError(FgsbirError):
 class FaissMissingError(FgsbirError):
     """A search through faiss was asked for, and its Python module cannot be imported."""
 
-    exit_code = 40
+    exit_code = 35
 
 
 class UnknownPersonError(FgsbirError):
     """A gallery knows no person of that name, or the person has shown nothing that could be undone."""
 
-    exit_code = 41
+    exit_code = 36
 
 
 class PersonFormatError(FgsbirError):
     """A file is not an exported person, is damaged, or belongs to another encoder."""
 
-    exit_code = 42
+    exit_code = 37

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def load_state(
 
 def check_same(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
     """Raises ResumeError naming the first setting that differs, but for those that do not change what is computed."""
-    before, after = _flat(old), _flat(new)
+    before, after = _flat(old), _flat(json.loads(json.dumps(new)))  # as it comes back from a file: lists for tuples
     for key in sorted(set(before) | set(after)):
         if key not in FREE and before.get(key) != after.get(key):
             raise ResumeError(

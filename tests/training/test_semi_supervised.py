@@ -21,7 +21,7 @@ from training.checkpoint import load_model, read_meta
 from training.config import ConfigError
 from training.generation.checkpoint import load_generator
 from training.journal import CURVES, read_log
-from training.run_state import STATE, ResumeError
+from training.run_state import STATE, ResumeError, check_same
 from training.semi.trainer import DISCRIMINATOR, GENERATOR
 from training.semi_supervised import Start, train
 from training.trainer import LAST
@@ -130,6 +130,14 @@ def test_another_start_or_configuration_cannot_go_on(finished: Path, data: Path,
     with pytest.raises(ResumeError, match=r"start\.generator was "):
         train(semi_config(tmp_path), data, finished, other)
     train(semi_config(tmp_path, ("run.every=3",)), data, finished, start)  # nothing that is computed
+
+
+def test_folders_of_a_configuration_are_the_same_after_a_file(tmp_path: Path) -> None:
+    """Tuples come back from JSON as lists, in tables within tables too."""
+    config = {"unlabelled": {"folders": {"chairs": ("a", "b")}}, "arms": ("full",)}
+    check_same(json.loads(json.dumps(config)), config, tmp_path)
+    with pytest.raises(ResumeError, match=r"unlabelled\.folders\.chairs was \['a', 'b'\] and is \['a'\]"):
+        check_same(json.loads(json.dumps(config)), {**config, "unlabelled": {"folders": {"chairs": ("a",)}}}, tmp_path)
 
 
 def test_what_does_not_train_stays(finished: Path, start: Start) -> None:
