@@ -11,7 +11,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NATIVE := pyproject.toml CMakeLists.txt $(wildcard csrc/* csrc/*/*)
 
-.PHONY: demo test check cpp sanitize races cuda gpu emulate aarch64 tensorrt wheel bench clean
+.PHONY: demo test check cpp sanitize races cuda gpu emulate aarch64 aarch64-python tensorrt wheel bench clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -102,6 +102,10 @@ aarch64: $(VENV)/.development
 tensorrt: $(VENV)/.development
 	@$(PIP) "tensorrt-rtx>=1.7,<2" || echo "tensorrt-rtx cannot be installed here: its tests are skipped"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_tensorrt_*.py tests/training/test_tensorrt_*.py
+
+# The package's tests on an AArch64 Python under the same emulator: tens of minutes.
+aarch64-python: $(VENV)/.development
+	tests/aarch64/python.sh $(VENV)
 
 # The wheel, installed alone in an environment of its own, does the main job away from the checkout.
 wheel: $(VENV)/.development
