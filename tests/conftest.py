@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
+from fgsbir_edge import device
 from fgsbir_edge.bundle import Bundle, write_bundle
 from fgsbir_edge.engine import Engine
 from fgsbir_edge.head import Head
 from fgsbir_edge.preprocess import InputSpec
+from tests import fake_cuda
+from tests.fake_cuda import FakeCore
 from tests.toy import PHOTOS, SIZE, USERS, outline, toy_encoder, toy_head
 
 
@@ -20,6 +23,14 @@ from tests.toy import PHOTOS, SIZE, USERS, outline, toy_encoder, toy_head
 def _no_choices(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `fgsbir-edge bench` has chosen on this machine is none of the tests' business."""
     monkeypatch.setenv("FGSBIR_CHOICES", str(tmp_path_factory.getbasetemp() / "choices"))
+
+
+@pytest.fixture
+def core(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCore]:
+    """A GPU that does not exist: what the package finds where it looks for its own device code."""
+    yield fake_cuda.install(monkeypatch)
+    monkeypatch.undo()
+    device.cuda.cache_clear()
 
 
 @pytest.fixture

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fgsbir_edge import bench, cli, device, jetson_watch
+from fgsbir_edge import bench, cli, jetson_watch
 from fgsbir_edge.bench import Plan, Times, bench_encoders, measure
 from fgsbir_edge.bench_inputs import Demo, cosine, scribbles
 from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.encoder.backends import Setting
 from fgsbir_edge.encoder.choose import VARIABLE, stored
-from tests import fake_cuda, fake_tensorrt
+from tests import fake_tensorrt
 from tests.fake_cuda import FakeCore
 from tests.toy import FEATURES, SIZE, toy_encoder
 
@@ -29,13 +28,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def core(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCore]:
-    core = fake_cuda.install(monkeypatch)
+def tensorrt(core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> FakeCore:
     fake_tensorrt.install(monkeypatch, core)
     engine(monkeypatch, toy_encoder())
-    yield core
-    monkeypatch.undo()
-    device.cuda.cache_clear()
+    return core
 
 
 def engine(monkeypatch: pytest.MonkeyPatch, graph: bytes) -> None:
@@ -62,7 +58,7 @@ def test_stages_of_the_processor(bundle: Bundle) -> None:
     assert report.left_out == {}
 
 
-def test_stages_on_a_gpu(bundle: Bundle, core: FakeCore) -> None:
+def test_stages_on_a_gpu(bundle: Bundle, tensorrt: FakeCore) -> None:
     said: list[str] = []
     report = bench_encoders(bundle, [Setting("tensorrt"), Setting("onnx-cuda")], PLAN, said.append)
     assert [one.setting.name for one in report.measured] == ["tensorrt fp32"]
@@ -70,10 +66,11 @@ def test_stages_on_a_gpu(bundle: Bundle, core: FakeCore) -> None:
     assert report.measured[0].agreement == pytest.approx(1, abs=1e-6)
     assert "has no CUDAExecutionProvider" in report.left_out["onnx-cuda fp32"]
     assert said == ["tensorrt fp32 ...", "onnx-cuda fp32 ..."]
-    assert core.launches == PLAN.runs  # the warm-up run was recorded
+    assert tensorrt.launches == PLAN.runs  # the warm-up run was recorded
 
 
-def test_the_fastest_that_disagrees_is_not_chosen(bundle: Bundle, core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("tensorrt")
+def test_the_fastest_that_disagrees_is_not_chosen(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     engine(monkeypatch, toy_encoder(seed=1))  # fast, and another network
     times = iter([Times(9, 9, 9, 4)] * 3 + [Times(1, 1, 1, 4)] * 3)
     monkeypatch.setattr(bench, "measure", lambda *_: next(times))
@@ -84,7 +81,7 @@ def test_the_fastest_that_disagrees_is_not_chosen(bundle: Bundle, core: FakeCore
     assert bench_encoders(bundle, [Setting("tensorrt")], PLAN, lambda _: None).fastest is None
 
 
-@pytest.mark.usefixtures("core")
+@pytest.mark.usefixtures("tensorrt")
 def test_the_command_keeps_its_choice(
     bundle: Bundle, bundle_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fgsbir_edge import device, doctor
+from fgsbir_edge import doctor
 from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.encoder.backends import Setting
 from fgsbir_edge.encoder.choose import Choice, store
 from fgsbir_edge.errors import TensorrtMissingError
-from tests import fake_cuda
 
 
 @pytest.fixture
@@ -22,14 +20,6 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setattr(doctor, "_version", versions.get)
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: "somewhere" if name == "onnxruntime" else None)
     return versions
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    fake_cuda.install(monkeypatch)
-    yield
-    monkeypatch.undo()
-    device.cuda.cache_clear()
 
 
 def report() -> str:
@@ -48,7 +38,7 @@ def test_what_is_missing_is_named_with_its_remedy(installed: dict[str, str]) -> 
     assert "tensorrt      10.3.0\n" in text
 
 
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("core")
 def test_backends_that_could_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
         raise TensorrtMissingError("tensorrt is 8.5, 10.3 or newer is needed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from fgsbir_edge.errors import BundleFormatError, DeviceError, FgsbirError
 from fgsbir_edge.gpu_stream import CoreStream
 from fgsbir_edge.preprocess import sketch_pixels
 from fgsbir_edge.sketch import Sketch
-from tests import fake_cuda, fake_tensorrt
+from tests import fake_tensorrt
 from tests.fake_cuda import FakeCore, at
 from tests.toy import FEATURES, SIZE, outline, toy_encoder
 
@@ -33,13 +32,6 @@ from tests.toy import FEATURES, SIZE, outline, toy_encoder
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(choose.VARIABLE, str(tmp_path / "choices"))
     return tmp_path / "choices"
-
-
-@pytest.fixture
-def core(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCore]:
-    yield fake_cuda.install(monkeypatch)
-    monkeypatch.undo()
-    device.cuda.cache_clear()
 
 
 def chosen(backend: str = "onnx-cpu", **changes: Any) -> Choice:

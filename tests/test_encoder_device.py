@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,11 @@ from fgsbir_edge.gpu_stream import CoreStream, GpuBuffer, open_stream
 from fgsbir_edge.preprocess import sketch_pixels
 from fgsbir_edge.sketch import Sketch
 from fgsbir_edge.strokes_cuda import StrokesEncoder
-from tests import fake_cuda, fake_tensorrt
+from tests import fake_tensorrt
 from tests.fake_cuda import FakeCore
 from tests.toy import FEATURES, SIZE, outline, toy_encoder
 
 PROFILES = [(1, 1), (1, 8)]
-
-
-@pytest.fixture
-def core(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCore]:
-    yield fake_cuda.install(monkeypatch)
-    monkeypatch.undo()
-    device.cuda.cache_clear()
 
 
 Make = Callable[..., TensorRTEncoder]

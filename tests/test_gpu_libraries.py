@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,14 @@ import pytest
 from fgsbir_edge import device
 from fgsbir_edge.errors import DeviceError
 from fgsbir_edge.gpu_stream import GpuStream, open_stream
-from tests import fake_cuda, fake_gpu_libraries
+from tests import fake_gpu_libraries
 from tests.fake_cuda import FakeCore
 
 
-@pytest.fixture
-def core(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCore]:
-    core = fake_cuda.install(monkeypatch)
+@pytest.fixture(autouse=True)
+def libraries(core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_gpu_libraries.install_cupy(monkeypatch, core)
     fake_gpu_libraries.install_pycuda(monkeypatch, core)
-    yield core
-    monkeypatch.undo()
-    device.cuda.cache_clear()
 
 
 @pytest.fixture(params=["core", "cupy", "pycuda"])

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fgsbir_edge import cli, device, selftest_kernels
+from fgsbir_edge import cli, selftest_kernels
 from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.encoder import backends
 from fgsbir_edge.errors import DeviceError
 from fgsbir_edge.selftest import Check, CheckError, Outcome, SkipError, run_check, selftest
-from tests import fake_cuda, fake_gpu_libraries, fake_tensorrt
+from tests import fake_gpu_libraries, fake_tensorrt
 from tests.fake_cuda import FakeCore, at
 from tests.toy import FEATURES, SIZE, toy_encoder
 
 
 @pytest.fixture
-def core(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCore]:
-    core = fake_cuda.install(monkeypatch)
+def tensorrt(core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> FakeCore:
     fake_tensorrt.install(monkeypatch, core)
     monkeypatch.setattr("fgsbir_edge.encoder.trt_api.load", lambda *_: None)  # what `missing` asks
     monkeypatch.setattr("fgsbir_edge.inner.native", lambda: core)
     monkeypatch.setattr(selftest_kernels, "adaptation", lambda: "left out: the stand-in has no such kernel")
     engine(monkeypatch, toy_encoder())
-    yield core
-    monkeypatch.undo()
-    device.cuda.cache_clear()
+    return core
 
 
 def engine(monkeypatch: pytest.MonkeyPatch, graph: bytes) -> None:
@@ -40,9 +37,9 @@ def engine(monkeypatch: pytest.MonkeyPatch, graph: bytes) -> None:
 
 
 @pytest.fixture
-def libraries(core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_gpu_libraries.install_cupy(monkeypatch, core)
-    fake_gpu_libraries.install_pycuda(monkeypatch, core)
+def libraries(tensorrt: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_gpu_libraries.install_cupy(monkeypatch, tensorrt)
+    fake_gpu_libraries.install_pycuda(monkeypatch, tensorrt)
 
 
 Run = Callable[[], dict[str, Outcome]]
@@ -54,7 +51,7 @@ def run(bundle: Bundle) -> Run:
 
 
 @pytest.mark.usefixtures("libraries")
-def test_all_is_well(run: Run, core: FakeCore) -> None:
+def test_all_is_well(run: Run, tensorrt: FakeCore) -> None:
     outcomes = run()
     passed = {name for name, one in outcomes.items() if one.status == "passed"}
     assert {
@@ -78,7 +75,7 @@ def test_all_is_well(run: Run, core: FakeCore) -> None:
     assert "onnxruntime-gpu" in outcomes["onnx-cuda fp32: features of the shipped drawings and photos"].note
 
 
-def test_an_engine_of_another_network_fails(run: Run, core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_of_another_network_fails(run: Run, tensorrt: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
     engine(monkeypatch, toy_encoder(seed=1))
     outcomes = run()
     for name in ("features of the shipped drawings and photos", "strokes to features on the GPU"):
@@ -86,29 +83,29 @@ def test_an_engine_of_another_network_fails(run: Run, core: FakeCore, monkeypatc
         assert "features are not those of onnx-cpu fp32: smallest cosine" in outcomes[f"tensorrt fp32: {name}"].note
 
 
-def test_a_rasteriser_that_draws_other_pixels_fails(run: Run, core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = core.rasterize_cuda
+def test_a_rasteriser_that_draws_other_pixels_fails(run: Run, tensorrt: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = tensorrt.rasterize_cuda
 
     def wrong(arrays: Any, out: int, *rest: Any) -> None:
         draw(arrays, out, *rest)
-        core.put(rest[3][1], "spoil", lambda: at(out, (1,), np.uint8).__setitem__(0, 99))
+        tensorrt.put(rest[3][1], "spoil", lambda: at(out, (1,), np.uint8).__setitem__(0, 99))
 
-    monkeypatch.setattr(core, "rasterize_cuda", wrong)
+    monkeypatch.setattr(tensorrt, "rasterize_cuda", wrong)
     outcomes = run()
     assert "pixels differ" in outcomes["rasteriser on the GPU, bresenham"].note
     assert "other pixels" in outcomes["memory without copies, core"].note
     assert outcomes["replayed CUDA graph of the rasteriser"].status == "passed"  # the same wrong ones
 
 
-def test_streams_that_are_not_recorded_fail(run: Run, core: FakeCore) -> None:
-    core._recordable = False
+def test_streams_that_are_not_recorded_fail(run: Run, tensorrt: FakeCore) -> None:
+    tensorrt._recordable = False
     outcomes = run()
     assert outcomes["replayed CUDA graph of the rasteriser"].status == "failed"
     assert "not recorded: operation not permitted" in outcomes["tensorrt fp32: replayed CUDA graph"].note
     assert outcomes["tensorrt fp32: strokes to features on the GPU"].status == "passed"
 
 
-def test_a_backend_that_does_not_open_is_tried_once(run: Run, core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_does_not_open_is_tried_once(run: Run, tensorrt: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
 
     def refuse(*_: Any) -> None:
