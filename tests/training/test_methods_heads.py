@@ -110,6 +110,19 @@ def test_a_lone_pair_has_one_photo_to_be_told_from(kinds: Setting, features: dic
     assert np.abs(score(query, gallery) - plain(query, gallery)).max() > 1e-3
 
 
+def test_a_lone_pair_of_a_head_that_centres_takes_no_photo_and_no_step(
+    kinds: Setting, features: dict[str, Features], start: Path
+) -> None:
+    layer, own = Layer.of(start), features["category"]
+    head = replace(DescentConfig(0.5, 3).head(layer), centre=3.0)
+    for _, turn, encoded in episodes(kinds.measured, own, 1, ProtocolConfig((1,), 1)):
+        sketch, photos, _ = encoded.support(0)
+        rows = own.sketches(encoded.task.sketches[encoded.episode.query])
+        moved = F.normalize(layer.outputs(rows) - 0.25 * layer.outputs(sketch), dim=1)
+        found = AdaptedHead("ours", layer, features, head).adapted(encoded, np.random.default_rng(turn))(rows, photos)
+        np.testing.assert_allclose(found, moved @ F.normalize(layer.outputs(photos), dim=1).T, atol=1e-5)
+
+
 def test_ridge_is_the_minimiser(people: Setting, features: dict[str, Features], start: Path) -> None:
     """The dual solution against normal equations for the whole D x (C+1) change in float64."""
     layer, strength = Layer.of(start), 0.7

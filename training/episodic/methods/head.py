@@ -6,6 +6,7 @@ the inner loop on the last layer alone) and the method of METHODS C, which are o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -152,6 +153,8 @@ class AdaptedHead(HeadMethod):
             return super().adapted(episode, rng)
         sketches, photos, places = (np.asarray(item) for item in episode.support(self.negatives))
         further = photos[int(places.max()) + 1 :]
+        if math.isfinite(self.head.centre):
+            further = further[: self.negatives]  # as on a device, where a lone pair is centred and takes no step
         options = AdaptOptions(self.steps, negatives="gallery" if len(further) else "support", guard=False)
         result = adapt(self.head, sketches, photos[places], negatives_features=further, options=options)
 
