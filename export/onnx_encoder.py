@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxslim
-import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from training.models.encoder import Encoder
 
 OPSET = 18  # TensorRT 10.3's parser (JetPack 6) reads it
 SMALLEST_HALVED = 256  # elements; biases and constants below this stay float32
+_HALF, _WIDEN = ".half", ".widen"
 
 
 def export_encoder(encoder: Encoder, path: Path, *, half_weights: bool = True) -> None:
@@ -23,6 +22,9 @@ def export_encoder(encoder: Encoder, path: Path, *, half_weights: bool = True) -
     load the model, so that arithmetic stays float32 while the file is half as large; the rounding (2^-11 relative) is part of
     the model.
     """
+    import onnxslim
+    import torch
+
     example = torch.zeros(2, 3, encoder.config.size, encoder.config.size)
     program = torch.onnx.export(
         encoder.eval().to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
@@ -36,25 +38,56 @@ def export_encoder(encoder: Encoder, path: Path, *, half_weights: bool = True) -
     )
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing; check the PyTorch version (2.13 is tested)")
-    model = onnxslim.slim(program.model_proto)
+    model = clean(onnxslim.slim(program.model_proto))
+    path.write_bytes(serialised(halved(model) if half_weights else model))
+
+
+def serialised(model: onnx.ModelProto) -> bytes:
+    """The file's bytes, all tensors inside, once `onnx.checker` has passed them. Raises onnx.checker.ValidationError."""
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def clean(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Nodes in order, without what exporters and converters note beside the graph, paths of the machine among it.
+
+    Changes `model`.
+    """
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    OnnxModel.graph_topological_sort(model.graph)  # converters append their nodes at the end
     for node in [*model.graph.node, *model.graph.value_info]:
-        node.ClearField("metadata_props")  # the exporter records source paths there
+        node.ClearField("metadata_props")
         node.ClearField("doc_string")
     model.ClearField("metadata_props")
-    if half_weights:
-        _halve(model)
-    onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString())
+    return model
 
 
-def _halve(model: onnx.ModelProto) -> None:
+def halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose large float32 initialisers are float16 behind a Cast."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
     casts = []
-    for initializer in model.graph.initializer:
+    for initializer in result.graph.initializer:
         array = numpy_helper.to_array(initializer)
         if array.dtype != np.float32 or array.size < SMALLEST_HALVED:
             continue
         name = initializer.name
-        initializer.CopyFrom(numpy_helper.from_array(array.astype(np.float16), f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], name=f"{name}.widen", to=TensorProto.FLOAT))
+        initializer.CopyFrom(numpy_helper.from_array(array.astype(np.float16), name + _HALF))
+        casts.append(helper.make_node("Cast", [name + _HALF], [name], name=name + _WIDEN, to=TensorProto.FLOAT))
     for index, cast in enumerate(casts):
-        model.graph.node.insert(index, cast)
+        result.graph.node.insert(index, cast)
+    return result
+
+
+def widened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy with float32 initialisers and no Cast: `halved` undone, what it rounded stays rounded."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    casts = {node.input[0]: node for node in result.graph.node if node.op_type == "Cast" and node.name.endswith(_WIDEN)}
+    for initializer in result.graph.initializer:
+        if cast := casts.get(initializer.name):
+            wide = numpy_helper.to_array(initializer).astype(np.float32)
+            initializer.CopyFrom(numpy_helper.from_array(wide, cast.output[0]))
+            result.graph.node.remove(cast)
+    return result
