@@ -1,109 +1,179 @@
-"""A checkpoint of training/ as a bundle the device loads: ``python -m export.bundle --checkpoint C --out DIR``.
+"""A checkpoint of training/ as a bundle the device loads: ``python -m export.bundle --checkpoint C --out DIR --check DATA``.
 
-The ONNX file is checked against PyTorch on real sketches and photos before anything is written: same features within a stated
-bound, same ranks.
+The ONNX file is checked against PyTorch on real sketches and photos, in batches of odd sizes and on inputs that no camera gives,
+before anything is written: same features within a stated bound, same ranks. Variants (``--variants fp16 int8 int8_cpu``) are
+measured beside it and refused where they lose accuracy. ``--bundle DIR`` instead of a checkpoint adds variants to a bundle.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
-import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import numpy as np
-
-from fgsbir_edge.bundle import Bundle, write_bundle
+from export.calibration import IMAGES
+from export.onnx_encoder import OPSET, export_model, halved, serialised
+from export.provenance import file_sha256, folders, versions
+from export.quantise import Method
+from export.variants import MOST_LOSS, NAMES, QUERIES, Plan, make, measure, measured, refuse
+from fgsbir_edge.bundle import Bundle
+from fgsbir_edge.console import put_json, run, say
 from fgsbir_edge.encoder.onnx import OnnxEncoder
 from fgsbir_edge.errors import FgsbirError
 from fgsbir_edge.preprocess import InputSpec
-from training.checkpoint import load_model
+from fgsbir_edge.variant import FP32
 from training.data.folder import PairsFolder
-from training.evaluation import encode_photos, encode_sketches, torch_encode
-from training.heads import runtime_head
-from training.metrics import gallery_ranks
+from training.evaluate_table import GalleryRule
+from training.evaluation import Encode
 
-log = logging.getLogger("export.bundle")
-
+EXACT_FLOOR = 0.99999  # smallest cosine of features that the graph may have to PyTorch's, with the very same weights
 COSINE_FLOOR = 0.999  # float16 weights move the features of a trained network by about 1e-5, of a random one by 1e-3
-PARITY_PAIRS = 64
+PYTORCH, GRAPH = "PyTorch", "float32 weights"
 
 
-def parity(folder: PairsFolder, bundle: Bundle, checkpoint: Path) -> dict[str, Any]:
-    """Smallest cosine between ONNX Runtime's and PyTorch's features, and how many ranks differ, on pairs of `folder`."""
-    encoder, _, _ = load_model(checkpoint)
-    device, reference = OnnxEncoder(bundle, threads=2).encode, torch_encode(encoder)
-    pairs = folder.pairs[:PARITY_PAIRS]
-    names = sorted({pair.photo for pair in pairs})
-    truth = np.array([names.index(pair.photo) for pair in pairs])
-    cosines, ranks = [], []
-    features: list[tuple[np.ndarray, np.ndarray]] = []
-    for encode in (device, reference):
-        features.append(
-            (
-                encode_sketches(folder, [pair.sketch for pair in pairs], encode, bundle.input),
-                encode_photos(folder, names, encode, bundle.input),
-            )
-        )
-        sketches, photos = features[-1]
-        ranks.append(gallery_ranks(bundle.head.embed(sketches), bundle.head.embed(photos), truth))
-    for ours, theirs in zip(*features, strict=True):
-        cosines.append(float(np.min(np.sum(ours * theirs, axis=1))))
-    return {"cosine_min": min(cosines), "ranks_changed": int(np.sum(ranks[0] != ranks[1])), "pairs": len(pairs)}
+class ParityError(FgsbirError):
+    """The exported graph does not do what the checkpoint does."""
 
 
 def export(
-    checkpoint: Path, out: Path, name: str, check: PairsFolder, notes: dict[str, Any], *, half_weights: bool = True
+    checkpoint: Path,
+    out: Path,
+    name: str,
+    check: PairsFolder,
+    notes: dict[str, Any],
+    *,
+    half_weights: bool = True,
+    plan: Plan | None = None,
 ) -> dict[str, Any]:
-    """Write the bundle and return its parity report.
+    """Write the bundle with the plan's variants and return the parity report of fp32.
 
     Raises:
-        RuntimeError: features of the ONNX file are further from PyTorch's than COSINE_FLOOR allows.
+        ParityError: the graph's features or ranks are not PyTorch's.
+        VariantRefusedError: a variant loses more than 0.5 points Acc@1 and is not allowed to.
     """
-    from export.onnx_encoder import export_encoder
+    import torch
 
+    from training.checkpoint import load_model
+    from training.evaluation import torch_encode
+    from training.heads import runtime_head
+
+    plan = plan or Plan()
+    torch.set_num_threads(plan.threads)
     encoder, _, meta = load_model(checkpoint)
-    with tempfile.TemporaryDirectory() as scratch:
-        onnx_file = Path(scratch) / "encoder.onnx"
-        export_encoder(encoder, onnx_file, half_weights=half_weights)
-        trial = Bundle(name, InputSpec.from_manifest(meta["input"]), onnx_file.read_bytes(), runtime_head(checkpoint), {})
-    report = parity(check, trial, checkpoint)
-    if report["cosine_min"] < COSINE_FLOOR:
-        raise RuntimeError(
-            f"ONNX features have cosine {report['cosine_min']:.6f} to PyTorch's, at least {COSINE_FLOOR} is expected"
-        )
+    model = export_model(encoder)
+    exact = serialised(model)
+    stored = serialised(halved(model)) if half_weights else exact
+    trial = Bundle(name, InputSpec.from_manifest(meta["input"]), stored, runtime_head(checkpoint), {})
+    references = {
+        PYTORCH: torch_encode(encoder),
+        GRAPH: OnnxEncoder(replace(trial, encoder=exact), threads=plan.threads).encode,
+    }
     kept = ("step", "validation", "adaptation", "meta_validation", "meta_steps")
-    provenance = {**notes, "training": {key: meta[key] for key in kept if key in meta}, "parity": report}
-    trial = replace(trial, provenance=provenance)
-    write_bundle(out, name=name, encoder=trial.encoder, head=trial.head, input=trial.input, provenance=provenance)
-    return report
+    training = {key: meta[key] for key in kept if key in meta}
+    facts = {"checkpoint": file_sha256(checkpoint), "weights": "float16" if half_weights else "float32", "opset": OPSET}
+    found = _finish(trial, out, (check, plan, references), {**notes, "training": training, "export": facts})
+    return dict(found[FP32]["parity"])
 
 
-def main() -> int:
+def add_variants(source: Path, out: Path, check: PairsFolder, plan: Plan) -> dict[str, Any]:
+    """Write the bundle `source` with further variants as `out`, its fp32 encoder byte for byte the same.
+
+    Returns what ``measure`` found of every variant. Raises what ``Bundle.load`` does, and VariantRefusedError.
+    """
+    bundle = Bundle.load(source)
+    return _finish(bundle, out, (check, plan, {}), dict(bundle.provenance))
+
+
+def _finish(
+    bundle: Bundle, out: Path, judges: tuple[PairsFolder, Plan, Mapping[str, Encode]], provenance: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    check, plan, references = judges
+    bundle, table = make(bundle, check, plan), plan.table(check)
+    found = measure(bundle, table, references, plan.threads)
+    if references:
+        _agree(found)
+    refuse(found, plan.variants, plan.allow_loss, check.root.resolve().name)
+    checked = {"folder": check.root.resolve().name, "pairs": plan.pairs, "gallery": plan.gallery, "queries": len(table.pairs)}
+    roots = [check.root, *(folder.root for folder in plan.calibration)] if plan.variants else [check.root]
+    facts = {**provenance.get("export", {}), "check": checked, "folders": folders(roots), "packages": versions()}
+    graph = {"graph": found[GRAPH]["parity"]} if references else {}
+    bundle = replace(measured(bundle, found), provenance={**provenance, "export": facts | graph})
+    bundle.save(out)
+    Bundle.load(out)  # as a user would, hashes and all
+    return found
+
+
+def _agree(found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ParityError where the graph, or its rounded weights, are further from PyTorch than is let through."""
+    graph, stored = found[GRAPH]["parity"], found[FP32]["parity"]
+    for what, parity, floor in ((GRAPH, graph, EXACT_FLOOR), (FP32, stored, COSINE_FLOOR)):
+        cosines = [parity["cosine_min"], *parity["adversarial"]["cosine"].values()]
+        if not min(cosines) >= floor:  # NaN fails too
+            raise ParityError(f"ONNX features ({what}) have cosine {min(cosines):.6f} to PyTorch's, at least {floor} is expected")
+    if graph["ranks_changed_beyond_ties"]:
+        raise ParityError(
+            f"{graph['ranks_changed_beyond_ties']} of {graph['queries']} ranks differ between ONNX and PyTorch, none should"
+        )
+
+
+def write(arguments: argparse.Namespace) -> int:
+    """Do what the command line says."""
+    notes = json.loads(arguments.notes.read_text(encoding="utf-8")) if arguments.notes else {}
+    check = PairsFolder.read(arguments.check, arguments.pairs)
+    plan = Plan(
+        variants=tuple(dict.fromkeys(arguments.variants)),
+        calibration=tuple(PairsFolder.read(folder) for folder in arguments.calibration),
+        images=arguments.images,
+        method=arguments.method,
+        allow_loss=frozenset(arguments.allow_loss),
+        pairs=arguments.pairs,
+        gallery=arguments.gallery,
+        queries=arguments.queries,
+        threads=arguments.threads,
+    )
+    if arguments.bundle is not None:
+        report = add_variants(arguments.bundle, arguments.out, check, plan)
+    else:
+        name = arguments.name or arguments.checkpoint.stem
+        report = export(arguments.checkpoint, arguments.out, name, check, notes, half_weights=not arguments.float32, plan=plan)
+    say(f"{arguments.out} written")
+    put_json(report)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="python -m export.bundle", description=__doc__)
-    options.add_argument("--checkpoint", type=Path, required=True)
+    source = options.add_mutually_exclusive_group(required=True)
+    source.add_argument("--checkpoint", type=Path, help="of training/, to be exported")
+    source.add_argument("--bundle", type=Path, help="bundle that is to get variants; its fp32 encoder stays as it is")
     options.add_argument("--out", type=Path, required=True, help="bundle folder to write; an existing bundle there is replaced")
-    options.add_argument("--name", required=True)
-    options.add_argument("--check", type=Path, required=True, help="dataset folder whose first pairs prove parity")
+    options.add_argument("--name", help="of the bundle; the checkpoint's file name without it")
+    options.add_argument("--check", type=Path, required=True, help="dataset folder that proves parity and accuracy")
+    options.add_argument("--pairs", default="pairs.csv", help="table inside --check")
+    options.add_argument("--gallery", choices=get_args(GalleryRule), default="category", help="what a sketch is searched among")
+    options.add_argument("--queries", type=int, default=QUERIES, help="rows of that table at most")
+    options.add_argument("--variants", nargs="+", choices=NAMES, default=[], help="further forms of the encoder")
+    options.add_argument(
+        "--allow-loss", nargs="+", choices=NAMES, default=[], help=f"variants kept though they lose more than {MOST_LOSS} points"
+    )
+    options.add_argument("--calibration", type=Path, nargs="+", default=[], help="dataset folders for int8; --check without it")
+    options.add_argument("--images", type=int, default=IMAGES, help="to calibrate on, half of them sketches")
+    options.add_argument("--method", choices=get_args(Method), default="minmax", help="how int8 ranges are chosen")
+    options.add_argument("--threads", type=int, default=2)
     options.add_argument(
         "--float32", action="store_true", help="store weights as float32: twice the size, bit for bit the trained ones"
     )
     options.add_argument("--notes", type=Path, help="JSON file that goes into the manifest's provenance: data, terms, figures")
-    arguments = options.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    notes = json.loads(arguments.notes.read_text(encoding="utf-8")) if arguments.notes else {}
-    try:
-        check = PairsFolder.read(arguments.check)
-        report = export(arguments.checkpoint, arguments.out, arguments.name, check, notes, half_weights=not arguments.float32)
-    except FgsbirError as error:
-        log.error("error: %s", error)
-        return error.exit_code
-    log.info("%s written: %s", arguments.out, json.dumps(report))
-    return 0
+    return options
+
+
+def main() -> int:
+    arguments = parser().parse_args()
+    return run(lambda: write(arguments))
 
 
 if __name__ == "__main__":

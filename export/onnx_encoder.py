@@ -22,6 +22,12 @@ def export_encoder(encoder: Encoder, path: Path, *, half_weights: bool = True) -
     load the model, so that arithmetic stays float32 while the file is half as large; the rounding (2^-11 relative) is part of
     the model.
     """
+    model = export_model(encoder)
+    path.write_bytes(serialised(halved(model) if half_weights else model))
+
+
+def export_model(encoder: Encoder) -> onnx.ModelProto:
+    """`encoder` as a graph with float32 weights, simplified. Raises RuntimeError when PyTorch gives none."""
     import onnxslim
     import torch
 
@@ -34,12 +40,12 @@ def export_encoder(encoder: Encoder, path: Path, *, half_weights: bool = True) -
         input_names=["image"],
         output_names=["features"],
         dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1, max=1024)}},
+        external_data=False,
         verbose=False,
     )
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing; check the PyTorch version (2.13 is tested)")
-    model = clean(onnxslim.slim(program.model_proto))
-    path.write_bytes(serialised(halved(model) if half_weights else model))
+    return clean(onnxslim.slim(program.model_proto))
 
 
 def serialised(model: onnx.ModelProto) -> bytes:
@@ -64,13 +70,15 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose large float32 initialisers are float16 behind a Cast."""
+    """A copy whose large float32 initialisers are float16 behind a Cast; scales of integers stay, float16 has no range for them."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
+    quantising = [node for node in result.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    scales = {name for node in quantising for name in node.input[1:]}
     casts = []
     for initializer in result.graph.initializer:
         array = numpy_helper.to_array(initializer)
-        if array.dtype != np.float32 or array.size < SMALLEST_HALVED:
+        if array.dtype != np.float32 or array.size < SMALLEST_HALVED or initializer.name in scales:
             continue
         name = initializer.name
         initializer.CopyFrom(numpy_helper.from_array(array.astype(np.float16), name + _HALF))

@@ -11,7 +11,6 @@ Pooling, attention and the unit length stay in float, and so does each layer tha
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from fgsbir_edge.arrays import Float32
 Method = Literal["minmax", "percentile", "entropy"]
 QUANTISED = ("Conv", "Gemm", "Add")
 LAYERS = ("Conv", "Gemm")  # those with weights; MatMul pools and attends
+_ACTIVATIONS = ("Clip", "Relu", "HardSwish")
 LEFT_SHARE = 0.02  # of the sum of all layers' own errors; what is above stays float
 _PROBES = 24  # calibration images that layers are judged by
 _BATCH = 8
@@ -106,7 +106,7 @@ class Quantiser:
             QuantType.QInt8 if scheme.signed else QuantType.QUInt8,
             self.ranges[scheme.method],
             [] if only is None else [only],
-            list(exclude),
+            [*exclude, *_lone_additions(self.model)],
             list(QUANTISED if only is None else LAYERS),
             {
                 "ActivationSymmetric": scheme.signed,
@@ -137,6 +137,24 @@ def _has_weights(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
     return any(initializer.name == node.input[1] for initializer in model.graph.initializer)
 
 
+def _lone_additions(model: onnx.ModelProto) -> list[str]:
+    """Additions that are no residual between layers: of a constant, or in front of pooling. Integers would gain nothing there."""
+    made = {name for node in model.graph.node for name in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+
+    def leads_to_layer(name: str) -> bool:
+        return any(
+            node.op_type in LAYERS or (node.op_type in (*_ACTIVATIONS, "Add") and leads_to_layer(node.output[0]))
+            for node in readers.get(name, [])
+        )
+
+    additions = [node for node in model.graph.node if node.op_type == "Add"]
+    return [node.name for node in additions if not (set(node.input) <= made and leads_to_layer(node.output[0]))]
+
+
 def _ranges(model: onnx.ModelProto, pixels: Float32, method: Method) -> Any:
     """Smallest and largest value of each activation, as `method` would have them."""
     from onnxruntime.quantization.calibrate import CalibrationDataReader, CalibrationMethod, create_calibrator
@@ -154,7 +172,6 @@ def _ranges(model: onnx.ModelProto, pixels: Float32, method: Method) -> Any:
         "percentile": CalibrationMethod.Percentile,
         "entropy": CalibrationMethod.Entropy,
     }[method]
-    logging.getLogger().debug("calibrating by %s on %d images", method, len(pixels))
     with tempfile.TemporaryDirectory() as scratch:
         plain = Path(scratch) / "plain.onnx"
         onnx.save(model, plain)
