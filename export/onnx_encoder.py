@@ -70,7 +70,7 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose large float32 initialisers are float16 behind a Cast; scales of integers stay, float16 has no range for them."""
+    """A copy whose large float32 initialisers are float16 behind a Cast; not the scales of integers, too small for float16."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     quantising = [node for node in result.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]

@@ -8,7 +8,6 @@ from onnx import TensorProto
 from export.onnx_encoder import clean, widened
 
 OUTPUT = "features"
-LARGEST = 65504.0  # of float16
 _NORM = frozenset({"Clip", "Div", "Expand", "LpNormalization", "Max", "ReduceL2", "ReduceSumSquare", "Sqrt"})
 
 

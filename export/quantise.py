@@ -71,9 +71,18 @@ class Quantiser:
             "weights": "int8 per channel",
             "method": scheme.method,
             "calibration": self.calibration.to_json(),
-            "left_in_float": left,
+            "left_in_float": {self.layer(name): error for name, error in left.items()},
         }
         return model, made
+
+    def layer(self, node: str) -> str:
+        """What a layer is called in the network, from the name of its weights."""
+        weights = next(item.input[1] for item in self.model.graph.node if item.name == node)
+        return weights.removesuffix(".weight")
+
+    def largest(self, method: Method) -> float:
+        """Largest activation that the calibration images gave, as `method` ranges it."""
+        return max(float(np.abs(item.range_value).max()) for item in self.ranges[method].values())
 
     def sensitive(self, scheme: Scheme) -> dict[str, float]:
         """Layers whose own error is above LEFT_SHARE of all errors, largest first, with that error."""

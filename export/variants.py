@@ -82,6 +82,9 @@ def make(bundle: Bundle, check: PairsFolder, plan: Plan) -> Bundle:
         for name in wanted:
             graph, how = quantiser.quantised(schemes[name])
             made[name] = Variant.of(name, serialised(graph), made=how)
+        if "fp16" in plan.variants:
+            largest = float(f"{quantiser.largest(plan.method):.4g}")  # float16 holds 65504
+            made["fp16"] = replace(made["fp16"], made={**made["fp16"].made, "largest_activation": largest})
     return replace(bundle, variants=made)
 
 
