@@ -123,6 +123,7 @@ bench: $(VENV)/.development
 	$(BIN)/python -m benchmarks.raster
 	$(BIN)/python -m benchmarks.adapt
 	$(BIN)/python -m benchmarks.meta
+	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.document
 
