@@ -67,7 +67,7 @@ class Subject:
         for name, signed in (("int8", True), ("int8_cpu", False)):
             graphs[name], _ = quantiser.quantised(Scheme(signed=signed, left=()))
         variants = {name: Variant.of(name, serialised(graph)) for name, graph in graphs.items()}
-        head = Head(np.eye(config.features, dtype=np.float32), np.zeros(config.features), np.ones(1))
+        head = Head(np.eye(config.features, dtype=np.float32), np.zeros(config.features, np.float32), np.ones(1, np.float32))
         bundle = Bundle("random", InputSpec(size=config.size), serialised(halved(model)), head)
         return cls(encoder, replace(bundle, variants=dict(bundle.variants) | variants), "random")
 

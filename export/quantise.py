@@ -77,7 +77,7 @@ class Quantiser:
 
     def layer(self, node: str) -> str:
         """What a layer is called in the network, from the name of its weights."""
-        weights = next(item.input[1] for item in self.model.graph.node if item.name == node)
+        weights: str = next(item.input[1] for item in self.model.graph.node if item.name == node)
         return weights.removesuffix(".weight")
 
     def largest(self, method: Method) -> float:

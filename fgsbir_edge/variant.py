@@ -63,8 +63,8 @@ class Variant:
     @classmethod
     def from_manifest(cls, name: str, entry: Mapping[str, Any]) -> Variant:
         """The reverse of ``to_manifest``. Raises ValueError, KeyError or TypeError when the entry is not one."""
-        measured = {key: dict(entry.get(key, {})) for key in ("accuracy", "parity", "made")}
-        variant = cls(name, str(entry["sha256"]), int(entry["bytes"]), **measured)
+        accuracy, parity, made = (dict(entry.get(key, {})) for key in ("accuracy", "parity", "made"))
+        variant = cls(name, str(entry["sha256"]), int(entry["bytes"]), accuracy, parity, made)
         if entry["file"] != variant.file:
             raise ValueError(f"variant {name!r} is in file {entry['file']!r}, expected {variant.file!r}")
         return variant
