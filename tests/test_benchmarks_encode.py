@@ -16,19 +16,13 @@ from fgsbir_edge.variant import Variant
 from tests.toy import toy_encoder
 from training.models.config import EncoderConfig
 
-pytestmark = [
-    pytest.mark.torch,
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
-]
 
-SMALL = EncoderConfig(
-    size=32, features=16, embedding=8, backbone="mobilenetv3_small", stages=("block3",), grids=(2,), attention="none"
-)
-
-
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_every_precision_is_timed_beside_torch_and_a_wrong_one_is_not() -> None:
-    subject = Subject.random(SMALL)
+    backbone = {"backbone": "mobilenetv3_small", "stages": ("block3",), "grids": (2,), "attention": "none"}
+    subject = Subject.random(EncoderConfig(size=32, features=16, embedding=8, **backbone))  # type: ignore[arg-type]
     wrong = Variant.of("wrong", toy_encoder(size=32, features=16, seed=3))
     bundle = replace(subject.bundle, variants=dict(subject.bundle.variants) | {"wrong": wrong})
     figures = run(replace(subject, bundle=bundle), rounds=1, turn_ms=1.0, compiled=False)
