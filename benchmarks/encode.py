@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -80,27 +80,38 @@ class Subject:
         return cls(load_model(checkpoint)[0], loaded, loaded.name)
 
 
-def run(subject: Subject, *, rounds: int, turn_ms: float, compiled: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Options:
+    """`batches` by `threads` are timed; `compiled`: with torch.compile too, whose first calls take minutes."""
+
+    rounds: int = 15
+    turn_ms: float = 200.0
+    compiled: bool = True
+    batches: Sequence[int] = BATCHES
+    threads: Sequence[int] = THREADS
+
+
+def run(subject: Subject, options: Options) -> dict[str, Any]:
     """Figures of every batch and number of threads. Times are microseconds per image."""
     import torch
 
     report = Report()
-    for threads in THREADS:
+    for threads in options.threads:
         torch.set_num_threads(threads)
-        torch._dynamo.reset()  # compiled code is made for a number of threads
-        for batch in BATCHES:
-            _batch(report, subject, (batch, threads), rounds, turn_ms, compiled)
+        if options.compiled:
+            torch._dynamo.reset()  # compiled code is made for a number of threads
+        for batch in options.batches:
+            _batch(report, subject, batch, threads, options)
     figures = {"weights": subject.weights, "input": subject.bundle.input.size, **report.figures()}
     figures["bytes"] = {name: variant.size for name, variant in subject.bundle.variants.items()}
     return {**figures, "libraries": libraries(("numpy", "onnxruntime", "torch"))}
 
 
-def _batch(report: Report, subject: Subject, shape: tuple[int, int], rounds: int, turn_ms: float, compiled: bool) -> None:
-    batch, threads = shape
+def _batch(report: Report, subject: Subject, batch: int, threads: int, options: Options) -> None:
     group = f"batch {batch}, {threads} thread{'s' if threads > 1 else ''}"
     size = subject.bundle.input.size
     pixels = np.random.default_rng(1).normal(size=(batch, 3, size, size)).astype(np.float32)
-    calls = _torches(subject.encoder, pixels, compiled)
+    calls = _torches(subject.encoder, pixels, options.compiled)
     expected, least = calls[EAGER](), dict.fromkeys(calls, 0.9999)
     for name in subject.bundle.variants:
         calls[f"ONNX Runtime {name}"] = partial(OnnxEncoder(subject.bundle, threads, name).encode, pixels)
@@ -109,7 +120,7 @@ def _batch(report: Report, subject: Subject, shape: tuple[int, int], rounds: int
         Competitor(name, partial(_ignoring, call), batch, partial(_judge, call, expected, least[name]), threads=threads)
         for name, call in calls.items()
     ]
-    race(report, group, competitors, rounds=rounds, turn_ms=turn_ms)
+    race(report, group, competitors, rounds=options.rounds, turn_ms=options.turn_ms)
 
 
 def _torches(encoder: Encoder, pixels: Float32, compiled: bool) -> dict[str, Callable[[], Float32]]:
@@ -154,7 +165,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.encode", description=__doc__)
     parser.add_argument("--bundle", type=Path, help="with variants; goes with --checkpoint")
     parser.add_argument("--checkpoint", type=Path, help="that the bundle was exported from")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=Options.rounds)
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
+    parser.add_argument("--threads", type=int, nargs="+", default=THREADS)
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out: its first calls take minutes")
     parser.add_argument("--quick", action="store_true", help="a small network, one round: whether everything runs")
     parser.add_argument("--out", type=Path, help="default: docs/results/encode.json; --quick writes nothing by default")
@@ -165,8 +178,8 @@ def main() -> None:
         subject = Subject.read(arguments.bundle, arguments.checkpoint)
     else:
         subject = Subject.random(replace(_RELEASED, size=96, grids=(3, 2)) if arguments.quick else _RELEASED)
-    turns = {"rounds": 1, "turn_ms": 1.0} if arguments.quick else {"rounds": arguments.rounds, "turn_ms": 200.0}
-    figures = run(subject, rounds=int(turns["rounds"]), turn_ms=turns["turn_ms"], compiled=not arguments.no_compile)
+    options = Options(arguments.rounds, Options.turn_ms, not arguments.no_compile, arguments.batches, arguments.threads)
+    figures = run(subject, replace(options, rounds=1, turn_ms=1.0) if arguments.quick else options)
     out = arguments.out or (None if arguments.quick else RESULT)
     if out is not None:
         write(out, figures)
