@@ -11,6 +11,8 @@ Pooling, attention and the unit length stay in float, and so does each layer tha
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -185,5 +187,6 @@ def _ranges(model: onnx.ModelProto, pixels: Float32, method: Method) -> Any:
         plain = Path(scratch) / "plain.onnx"
         onnx.save(model, plain)
         calibrator = create_calibrator(plain, list(QUANTISED), str(Path(scratch) / "augmented.onnx"), calibrate_method=kind)
-        calibrator.collect_data(Reader())
-        return calibrator.compute_data()
+        with contextlib.redirect_stdout(sys.stderr):  # histograms are talked about on stdout
+            calibrator.collect_data(Reader())
+            return calibrator.compute_data()
