@@ -60,5 +60,6 @@ class CalibrationSet:
 
     def to_json(self) -> dict[str, Any]:
         """What the manifest keeps of it."""
-        kinds = [name.split("/")[1] for name in self.names]
-        return {"sha256": self.sha256, "sketches": kinds.count("sketch"), "photos": kinds.count("photo")}
+        folders, kinds = zip(*(name.split("/")[:2] for name in self.names), strict=True)
+        counts = {"sketches": kinds.count("sketch"), "photos": kinds.count("photo")}
+        return {"sha256": self.sha256, "folders": sorted(set(folders)), **counts}

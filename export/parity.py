@@ -123,11 +123,11 @@ def adversarial_distance(encode: Encode, reference: Encode, spec: InputSpec) -> 
 
 
 def _cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Cosines [n] of rows [n,C], in float64; NaN, which no bound lets through, where a row is zero."""
+    """Cosines [n] of rows [n,C], in float64; 0, which no bound lets through, where a row is zero or not finite."""
     left, right = left.astype(np.float64), right.astype(np.float64)
     with np.errstate(invalid="ignore"):
         cosines: np.ndarray = (left * right).sum(axis=1) / (np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1))
-    return cosines
+    return np.nan_to_num(cosines, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _digits(cosine: float) -> float:

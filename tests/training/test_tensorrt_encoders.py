@@ -29,11 +29,11 @@ SIZE = 64
 @pytest.mark.parametrize("backbone", backbone_names())
 def test_every_backbone_in_every_precision(backbone: str, tmp_path: Path) -> None:
     import onnx
+
     from export.calibration import CalibrationSet
+    from export.onnx_encoder import export_encoder
     from export.precision import in_half
     from export.quantise import Quantiser, Scheme
-
-    from export.onnx_encoder import export_encoder
 
     size = SIZES.get(backbone, SIZE)
     last = backbone_info(backbone).stages[-1].name
