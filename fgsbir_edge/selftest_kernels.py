@@ -180,7 +180,7 @@ def adaptation() -> str:
     outputs = (features @ random.normal(size=(128, width)) / 11).astype(np.float32)
     gram = (features @ features.T / 128 + 1).astype(np.float32)
     person = Pairs(tuple(range(pairs, 2 * pairs)), 2 * pairs)
-    steps, margin, sharpness = np.full(5, 0.05), 0.3, 10.0
+    steps, margin, sharpness = np.full(5, 0.5), 0.3, 10.0
     tasks = Tasks.of_pairs([person], side="both", negatives="support", margin=margin)
     plan = TaskPlan(tasks, Rule(steps, sharpness=sharpness), width=width)
     out = TaskResults(stream.buffer((1, 6), np.float64), stream.buffer((plan.result_rows, width), np.float32))

@@ -74,7 +74,7 @@ def open_encoder(bundle: Bundle, setting: Setting, *, say: Say | None = None) ->
 
     if setting.backend == "onnx-cuda":
         return onnx_device.OnnxDeviceEncoder(bundle, stream, onnx_device.CUDA, setting.variant)
-    folder = EngineFolder.default()
+    folder = EngineFolder(EngineFolder.default().path / "onnxruntime")
     folder.check()  # engines are code: ONNX Runtime too is to read them from a folder of the user's own alone
     return onnx_device.OnnxDeviceEncoder(bundle, stream, onnx_device.TENSORRT, setting.variant, cache=folder.path)
 

@@ -9,23 +9,26 @@ import gc
 import importlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from fgsbir_edge import _native
+from fgsbir_edge import _native, selftest_kernels
 from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.encoder.backends import Setting, open_encoder
 from fgsbir_edge.encoder.onnx import OnnxEncoder
+from fgsbir_edge.encoder.tensorrt import TensorRTEncoder
 from fgsbir_edge.errors import DeviceError, FgsbirError
 from fgsbir_edge.gpu_stream import GpuStream, Library, open_stream
 from fgsbir_edge.preprocess import sketch_pixels
 from fgsbir_edge.raster import RasterSpec, rasterize
 from fgsbir_edge.raster_cuda import rasterize_cuda
+from fgsbir_edge.selftest import Check, run_check
 from fgsbir_edge.sketch import Sketch
 from fgsbir_edge.strokes_cuda import StrokesEncoder, pack_pixels
-from tests.toy import outline
+from tests import fake_tensorrt
+from tests.toy import FEATURES, SIZE, outline, toy_encoder
 
 EMULATED = _native.build_info()["cuda_toolkit"] == "emulated"
 SPEC = RasterSpec(64, 64)
@@ -125,6 +128,35 @@ def test_recording_survives_an_error_meanwhile(stream: GpuStream) -> None:
         stream.record(fail)
     stream.synchronize()
     stream.record(lambda: None).replay()
+
+
+@pytest.mark.parametrize("check", selftest_kernels.checks(), ids=lambda check: check.name)
+def test_the_self_test(check: Check) -> None:
+    if EMULATED and check.name.endswith("cupy"):
+        pytest.skip("cupy does not run on the emulator")
+    outcome = run_check(check)
+    assert outcome.status != "failed", outcome.note
+    if outcome.status == "skipped":
+        pytest.skip(outcome.note)
+
+
+def test_strokes_to_features_through_a_stand_in_network(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not EMULATED:
+        pytest.skip("a stand-in for TensorRT reads the emulator's memory alone")
+
+    class Immediately:
+        calls: ClassVar[list[str]] = []
+
+        def put(self, stream: int, name: str, work: Callable[[], None]) -> None:
+            work()
+
+    fake_tensorrt.install(monkeypatch, Immediately())  # type: ignore[arg-type]
+    plan = fake_tensorrt.engine_bytes(toy_encoder(), SIZE, FEATURES, [(1, 8)])
+    strokes = StrokesEncoder(TensorRTEncoder(bundle, plan, open_stream("core")), bundle.input, record=False)
+    for count in (1, 5, 11):
+        drawings = sketches(count)
+        expected = OnnxEncoder(bundle, 1).encode(sketch_pixels(drawings, bundle.input))
+        np.testing.assert_allclose(strokes.encode(drawings), expected, atol=2e-2)  # pixels within a level of 255
 
 
 @pytest.fixture(params=["onnx-cuda", "onnx-tensorrt", "tensorrt"])
