@@ -37,8 +37,6 @@ class StrokesEncoder:
         dtype: Literal["float32", "float16"] = "float16" if encoder.input(1).dtype == np.float16 else "float32"
         self._spec = RasterSpec(spec.size, spec.size, spec.style, spec.line_width, spec.ink, spec.mean, spec.std, dtype)
         self.replay = Replay(self._stream) if record and encoder.recordable else None
-        rows = (encoder.max_batch, encoder.features)
-        self._rows, self._rows_there = self._stream.mapped(rows, encoder.output(1).dtype)
         self._room = _Room(self, _LEAST, _LEAST)
 
     def encode(self, sketches: Sequence[Sketch]) -> Float32:
@@ -53,28 +51,31 @@ class StrokesEncoder:
         return finite(rows)
 
     def draw(self, sketches: Sequence[Sketch]) -> GpuBuffer:
-        """Put the drawing of at most ``max_batch`` sketches into the stream; returns where the images will be."""
+        """Put the drawing of at most ``max_batch`` sketches into the stream; returns where the images will be.
+
+        The stream has to be waited for before the next call of anything here.
+        """
         batch = pack_pixels([sketch.centred() for sketch in sketches], self._spec)
         room = self._filled(batch)
         room.upload()
         return room.rasterize(batch.num_sketches)
 
     def _run(self, batch: SketchBatch) -> NDArray[np.floating]:
-        count, encoder, stream = batch.num_sketches, self.encoder, self._stream
+        count, encoder = batch.num_sketches, self.encoder
         room = self._filled(batch)
 
         def work() -> None:
             room.upload()
             room.rasterize(count)
             encoder.enqueue(count)
-            stream.copy(self._rows_there.first(count), encoder.output(count))
+            encoder.fetch(count)
 
         if self.replay is None:
             work()
         else:
             self.replay.run((count, room.points, room.strokes), work)
-        stream.synchronize()
-        return self._rows[:count]
+        self._stream.synchronize()
+        return encoder.rows[:count]
 
     def _filled(self, batch: SketchBatch) -> _Room:
         """Room for the batch with the batch in it; what was recorded over smaller room is forgotten."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from numpy.typing import NDArray
+
 from fgsbir_edge.arrays import Float32
 from fgsbir_edge.gpu_stream import GpuBuffer, GpuStream
 
@@ -35,12 +37,13 @@ class DeviceEncoder(Encoder, Protocol):
     """An encoder whose input and output lie on a GPU, so that whoever draws the input there needs no way through the host.
 
     ``stream`` is the one stream that all its work goes into; ``max_batch`` the largest B of one run; ``recordable`` whether its
-    work may be recorded and replayed.
+    work may be recorded and replayed; ``rows`` [max_batch, C] the host's memory that ``fetch`` writes to.
     """
 
     stream: GpuStream
     max_batch: int
     recordable: bool
+    rows: NDArray[Any]
 
     def input(self, batch: int) -> GpuBuffer:
         """Where the network reads B images: [B, 3, S, S], float32 or float16; always the same memory."""
@@ -52,6 +55,10 @@ class DeviceEncoder(Encoder, Protocol):
 
     def enqueue(self, batch: int) -> None:
         """Put a run over the first B images of the input into the stream; does not wait. Raises DeviceError."""
+        ...
+
+    def fetch(self, batch: int) -> None:
+        """Put the way of B features to ``rows`` into the stream; nothing where GPU and host share their memory. Does not wait."""
         ...
 
     def encode_device(self, pixels: Any, out: Any = None) -> Any:

@@ -26,9 +26,10 @@ class OnDevice(ABC):
         self.name, self.stream = name, stream
         self.max_batch, self.size, self.features = shape
         pixels, rows = (self.max_batch, 3, self.size, self.size), (self.max_batch, self.features)
-        self._input, self._output = stream.buffer(pixels, dtypes[0]), stream.buffer(rows, dtypes[1])
+        self._input = stream.buffer(pixels, dtypes[0])
         self._pixels, self._pixels_there = stream.mapped(pixels, dtypes[0])
-        self._rows, self._rows_there = stream.mapped(rows, dtypes[1])
+        self.rows, self._rows_there = stream.mapped(rows, dtypes[1])
+        self._output = self._rows_there if stream.integrated else stream.buffer(rows, dtypes[1])
 
     def input(self, batch: int) -> GpuBuffer:
         """See DeviceEncoder."""
@@ -37,6 +38,11 @@ class OnDevice(ABC):
     def output(self, batch: int) -> GpuBuffer:
         """See DeviceEncoder."""
         return self._output.first(batch)
+
+    def fetch(self, batch: int) -> None:
+        """See DeviceEncoder."""
+        if self._output is not self._rows_there:
+            self.stream.copy(self._rows_there.first(batch), self.output(batch))
 
     @abstractmethod
     def enqueue(self, batch: int) -> None:
@@ -54,9 +60,9 @@ class OnDevice(ABC):
             self._pixels[:batch] = part
             self.stream.copy(self.input(batch), self._pixels_there.first(batch))
             self.enqueue(batch)
-            self.stream.copy(self._rows_there.first(batch), self.output(batch))
+            self.fetch(batch)
             self.stream.synchronize()
-            rows[start : start + batch] = self._rows[:batch]
+            rows[start : start + batch] = self.rows[:batch]
         return finite(rows)
 
     def encode_device(self, pixels: Any, out: Any = None) -> Any:
