@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from typing import Any
@@ -30,7 +32,7 @@ def read_npy(data: bytes, name: str) -> Array:
             raise SketchFormatError(f"{name}: .npy version {version} is not read: save it again with numpy.save")
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read_header(stream)
-    except (ValueError, TypeError, SyntaxError, RecursionError) as error:
+    except (ValueError, TypeError, SyntaxError, RecursionError, tokenize.TokenError) as error:
         raise SketchFormatError(f"{name}: not a .npy array, or damaged: save it again with numpy.save") from error
     if dtype.kind not in "fiuU":
         raise SketchFormatError(f"{name}: array of dtype {dtype} is not read: save plain numbers (objects need unpickling)")
@@ -57,7 +59,7 @@ def read_npz(path: AnyPath) -> dict[str, Array]:
             if sum(entry.file_size for entry in entries) > MAX_BYTES:
                 raise SketchTooLargeError(f"{path}: unpacks to more than {MAX_BYTES} bytes: split the file")
             parts = {entry.filename.removesuffix(".npy"): _unpacked(archive, entry) for entry in entries}
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise SketchFormatError(f"{path}: not a .npz file, or damaged: save it again with numpy.savez") from error
     return {name: read_npy(part, f"{path}: {name}") for name, part in parts.items()}
 
