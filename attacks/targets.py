@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from attacks.gallery_ops import DIGEST, EMBEDDING, FEATURES, change, head
-from fgsbir_edge.bundle import Bundle
+from fgsbir_edge.bundle import DEFAULT_FOLDER, Bundle
 from fgsbir_edge.encoder.engine_file import EngineFileError, pack, unpack
 from fgsbir_edge.errors import FgsbirError
 from fgsbir_edge.formats import read_sketch
@@ -96,7 +96,8 @@ def _image(kind: str) -> Callable[[], list[bytes]]:
 
 def _npy() -> list[bytes]:
     made = []
-    for rows in (HOUSE.points, np.array([[1, 2, 0], [3, 4, 1], [5, 6, 1]], np.float32), np.zeros((0, 3))):
+    five = np.array([[1, 2, 1, 0, 0], [3, 4, 0, 1, 0], [5, 6, 1, 0, 0], [2, 1, 0, 0, 1]])
+    for rows in (np.array([[1, 2, 0], [3, 4, 1], [5, 6, 0], [1, 1, 1]], np.float32), five):
         stream = io.BytesIO()
         np.save(stream, rows)
         made.append(stream.getvalue())
@@ -158,7 +159,7 @@ def _use_gallery(path: Path) -> None:
 
 
 def _manifests() -> list[bytes]:
-    manifest = json.loads((Bundle.default().path / "manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads((DEFAULT_FOLDER / "manifest.json").read_text(encoding="utf-8"))
     return [json.dumps(manifest).encode()]
 
 
@@ -166,7 +167,7 @@ def _open_bundle(path: Path) -> None:
     """The default bundle with another manifest."""
     folder = path.parent / "bundle"
     folder.mkdir(exist_ok=True)
-    for file in Bundle.default().path.iterdir():
+    for file in DEFAULT_FOLDER.iterdir():
         link = folder / file.name
         if file.name != "manifest.json" and file.is_file() and not link.exists():
             link.symlink_to(file)
@@ -185,7 +186,7 @@ def _svgs() -> list[bytes]:
     drawn = b"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100"><defs><path id="a" d="M1 1L9 9"/></defs>
 <g transform="translate(3,4) scale(2)"><path d="M10,10 C20,20 30,5 40,10 q5,5 10,0 a3 4 5 0 1 9 9 z"/>
 <circle cx="5" cy="6" r="3"/>
-<polyline points="1,2 3,4 5,6"/><line x1="1" y1="2" x2="3" y2="9"/><use href="#a" x="5"/></g>
+<polyline points="1,2 3,4 5,6"/><line x1="1" y1="2" x2="3" y2="9"/></g>
 <rect width="9" height="4"/></svg>"""
     return [drawn, *_written(".svg", lambda path: write_svg(path, HOUSE))()]
 

@@ -2,7 +2,8 @@
 
 Gradient steps on five pairs can make a person's retrieval worse: the objects shown pull the others down. So each support pair is
 left out once, the others adapt, and the left-out sketch looks for its photo. Where the mean rank got worse than the base head's,
-the base head stays. The guard decides and reports; it never raises.
+the base head stays. A pair whose photo another pair shows too is not asked: the head has then been adapted on that very photo,
+and what becomes of photos that were shown says little of all the others. The guard decides and reports; it never raises.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ LOSS_FLOOR = 0.01  # a loss below it may grow without meaning anything
 
 @dataclass(frozen=True)
 class GuardReport:
-    """What the leave-one-out check saw. Ranks are means over the pairs, ties against; None where it was not run."""
+    """What the leave-one-out check saw. Ranks are means over the pairs asked, ties against; None where it was not run."""
 
     base_rank: float | None
     adapted_rank: float | None
@@ -41,7 +42,7 @@ def diverged(solution: Solution) -> bool:
 
 
 def leave_one_out(head: Head, support: Support, recipe: Recipe, candidates: Float32 | None, *, threads: int = 1) -> GuardReport:
-    """Mean rank of each pair's photo under the base head, and under a head adapted on all the other pairs.
+    """Mean rank of the photos that one pair shows, under the base head, and under a head adapted on all the other pairs.
 
     ``candidates`` [N, C] are the photos to rank among (the gallery); None takes the distinct photos that pairs name. The true
     photo always takes part, once. Cost: k inner loops, and for the candidates one product with W and, where photos move, one
@@ -55,7 +56,10 @@ def leave_one_out(head: Head, support: Support, recipe: Recipe, candidates: Floa
 
 def report_of(folds: Folds) -> GuardReport:
     """What the folds say."""
-    return GuardReport(float(folds.base_ranks.mean()), float(folds.adapted_ranks.mean()), folds.candidates, "")
+    if not folds.unseen.any():
+        return GuardReport(None, None, folds.candidates, "not checked: every photo is shown by several pairs")
+    base, adapted = (float(ranks[folds.unseen].mean()) for ranks in (folds.base_ranks, folds.adapted_ranks))
+    return GuardReport(base, adapted, folds.candidates, "")
 
 
 def unchecked(pairs: int, triplets: bool) -> str:

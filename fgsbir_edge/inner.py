@@ -130,6 +130,7 @@ class Folds:
     base_ranks: Int32
     adapted_ranks: Int32
     candidates: int  # photos that were ranked
+    unseen: NDArray[np.bool_]  # [k] whether no other pair shows the photo: the adapted head then had not met it
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +172,7 @@ def leave_out(head: Head, support: Support, recipe: Recipe, candidates: Float32 
     _, _, _, ranks, _, _, pool_sizes, *_ = native().adapt_support(
         head.weight, head.bias, prepared, candidates, *recipe.settings(head), 1, threads
     )
-    return Folds(ranks[0, 1:], ranks[1, 1:], int(pool_sizes[0]))
+    return Folds(ranks[0, 1:], ranks[1, 1:], int(pool_sizes[0]), _named_once(support.photo_rows))
 
 
 def solve_episodes(
@@ -193,12 +194,14 @@ def solve_episodes(
     for number, (begin, end) in enumerate(itertools.pairwise(offsets.tolist())):
         task, last = first[number], first[number + 1]
         k = len(episodes[number][0])
-        rows = moving_rows(photo_of[pair : pair + k].tolist(), end - begin, recipe)
+        own = photo_of[pair : pair + k]
+        rows = moving_rows(own.tolist(), end - begin, recipe)
         pair += k
         solution = Solution(rows, coefficients[begin + rows], losses[task], float(margins[task])) if len(rows) else None
         folds = None
         if last > task + 1:
-            folds = Folds(ranks[0, task + 1 : last], ranks[1, task + 1 : last], int(pool_sizes[number]))
+            fold_ranks = ranks[:, task + 1 : last]
+            folds = Folds(fold_ranks[0], fold_ranks[1], int(pool_sizes[number]), _named_once(own))
         fold_seconds = float(seconds[task + 1 : last].sum()) + (pool_seconds / count if folds else 0.0)
         shift = None if shifts is None else shifts[number]
         found.append(Found(solution, features[begin + rows], folds, float(seconds[task]) + shared, fold_seconds, shift))
@@ -234,6 +237,13 @@ def moving_rows(photo_of: Sequence[int], items: int, recipe: Recipe) -> NDArray[
         return np.empty(0, np.intp)
     sketches = [pair for pair, row in enumerate(photo_of) if row >= 0]
     return np.fromiter((*sketches, *(pool if recipe.side == "both" else ())), np.intp)
+
+
+def _named_once(photo_of: Int32) -> NDArray[np.bool_]:
+    """Which pairs' photos no other pair names: [k]."""
+    _, which, counts = np.unique(photo_of, return_inverse=True, return_counts=True)
+    once: NDArray[np.bool_] = counts[which] == 1
+    return once
 
 
 def native() -> ModuleType:

@@ -93,9 +93,10 @@ def test_one_photo_alone_is_enough_for_a_shift() -> None:
     photos = photos[[0, 0, 0]]
     head = toy_head(centre=PRIOR)
     result = adapt(head, sketches, photos, candidates=pairs(9, seed=2)[1])
-    assert result.adapter.rank == 0
-    assert result.status == ("kept-base" if result.reason else "adapted")
-    assert result.guard.base_rank is not None, "the guard looks at shifts too"
+    assert (result.adapter.rank, result.status) == (0, "adapted")
+    assert "several pairs" in result.guard.note
+    guarded = adapt(head, *pairs(3), candidates=pairs(9, seed=2)[1], options=AdaptOptions(step_sizes=(0.0,)))
+    assert guarded.guard.base_rank != guarded.guard.adapted_rank, "the guard looks at shifts too"
     unguarded = adapt(head, sketches, photos, options=AdaptOptions(guard=False))
     assert unguarded.status == "adapted"
     assert "have in common alone" in unguarded.explanation

@@ -96,7 +96,23 @@ def test_a_fold_without_triplets_ranks_as_the_base_head() -> None:
     how = twin.Descent("sketch", "support", head.step_sizes, 0.3, 10.0)
     base, adapted = twin.leave_one_out((head.weight, head.bias), sketches, photos, NOTHING, gallery, how)
     assert base[2] == adapted[2]
-    assert (report.base_rank, report.adapted_rank) == (base.mean(), adapted.mean())
+    assert (report.base_rank, report.adapted_rank) == (base[2], adapted[2])
+
+
+def test_pairs_whose_photo_others_show_are_not_asked() -> None:
+    head = toy_head(step_sizes=[5.0])
+    sketches, _, gallery = person(k=5, photos=12, seed=2)
+    photos = gallery[[0, 0, 1, 2, 3]]
+    recipe = AdaptOptions().recipe(head)
+    support = Support.build(head, sketches, photos, NOTHING)
+    folds, report = leave_out(head, support, recipe, gallery), leave_one_out(head, support, recipe, gallery)
+    assert folds.unseen.tolist() == [False, False, True, True, True]
+    assert (report.base_rank, report.adapted_rank) == (folds.base_ranks[2:].mean(), folds.adapted_ranks[2:].mean())
+    assert adapt(head, sketches, photos, candidates=gallery).guard == report
+    twice = gallery[[0, 0, 1, 1]]
+    nobody = adapt(head, sketches[:4], twice, candidates=gallery)
+    assert nobody.guard.note == "not checked: every photo is shown by several pairs"
+    assert nobody.status == "adapted"
 
 
 def test_margins_of_folds_are_their_own() -> None:

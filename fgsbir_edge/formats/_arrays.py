@@ -9,6 +9,7 @@ import io
 import math
 import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from typing import Any
@@ -31,7 +32,9 @@ def read_npy(data: bytes, name: str) -> Array:
         if version not in {(1, 0), (2, 0)}:
             raise SketchFormatError(f"{name}: .npy version {version} is not read: save it again with numpy.save")
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read_header(stream)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers as Python 2 wrote them: they are read all the same
+            shape, fortran, dtype = read_header(stream)
     except (ValueError, TypeError, SyntaxError, RecursionError, tokenize.TokenError) as error:
         raise SketchFormatError(f"{name}: not a .npy array, or damaged: save it again with numpy.save") from error
     if dtype.kind not in "fiuU":
