@@ -126,8 +126,8 @@ def _cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Cosines [n] of rows [n,C], in float64; 0, which no bound lets through, where a row is zero or not finite."""
     left, right = left.astype(np.float64), right.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        cosines: np.ndarray = (left * right).sum(axis=1) / (np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1))
-    return np.nan_to_num(cosines, nan=0.0, posinf=0.0, neginf=0.0)
+        cosines = (left * right).sum(axis=1) / (np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1))
+    return np.where(np.isfinite(cosines), cosines, 0.0)
 
 
 def _digits(cosine: float) -> float:
