@@ -59,7 +59,7 @@ def bench_command(arguments: argparse.Namespace, _: Stages) -> int:
         "jetson": jetson.state(),
         "while_running": watch.summary(),
         **as_json(report, rest),
-        "stored": None if arguments.no_store or report.fastest is None else _store(bundle, report),
+        "stored": None if arguments.no_store else _store(bundle, report),
     }
     if arguments.json:
         put_json(facts)
@@ -80,13 +80,20 @@ def _settings(bundle: Bundle, arguments: argparse.Namespace) -> list[Setting]:
     return [Setting(backend, variant, arguments.threads) for backend in backends for variant in variants]
 
 
-def _store(bundle: Bundle, report: Report) -> str:
+def _store(bundle: Bundle, report: Report) -> str | None:
+    """Keep the fastest; returns its file, None where there is nothing to keep or nowhere to keep it, which is said."""
     from fgsbir_edge.bench import as_json
     from fgsbir_edge.encoder.choose import Choice, software, store
+    from fgsbir_edge.errors import OutputError
 
-    assert report.fastest is not None
+    if report.fastest is None:
+        return None
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    return str(store(bundle, Choice(report.fastest.setting, today, software(), as_json(report, {}))))
+    try:
+        return str(store(bundle, Choice(report.fastest.setting, today, software(), as_json(report, {}))))
+    except OutputError as error:
+        say(f"the choice is not kept: {error}")
+        return None
 
 
 def _lines(facts: dict[str, Any], report: Report, rest: dict[str, Times]) -> list[str]:

@@ -103,6 +103,17 @@ def test_the_command_keeps_its_choice(
     assert "replayed CUDA graph" in out
 
 
+def test_figures_outlive_a_choice_that_cannot_be_kept(
+    bundle_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder.write_text("a file")
+    words = ["bench", "--bundle", str(bundle_path), "--runs", "2", "--threads", "1", "--backends", "onnx-cpu", "--json"]
+    assert cli.main(words) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["stored"] is None
+    assert "the choice is not kept" in err
+
+
 def test_names_that_there_are_not(bundle_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "--bundle", str(bundle_path), "--variants", "fp4"]) == 19
     assert "no variant 'fp4'" in capsys.readouterr().err

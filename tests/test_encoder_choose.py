@@ -19,7 +19,7 @@ from fgsbir_edge.encoder.choose import Choice, choice_path, open_chosen, store, 
 from fgsbir_edge.encoder.onnx import OnnxEncoder
 from fgsbir_edge.encoder.onnx_device import CUDA, TENSORRT, OnnxDeviceEncoder
 from fgsbir_edge.engine import Engine
-from fgsbir_edge.errors import BundleFormatError, DeviceError, FgsbirError
+from fgsbir_edge.errors import BundleFormatError, DeviceError, FgsbirError, OutputError
 from fgsbir_edge.gpu_stream import CoreStream
 from fgsbir_edge.preprocess import sketch_pixels
 from fgsbir_edge.sketch import Sketch
@@ -75,6 +75,22 @@ def test_a_damaged_choice_is_left_aside(bundle: Bundle, change: Any, message: st
     assert stored(bundle) is None
     assert message in caplog.text
     assert isinstance(open_chosen(bundle, 1), OnnxEncoder)
+
+
+def test_a_folder_that_cannot_be_made_is_named(bundle: Bundle, folder: Path) -> None:
+    folder.write_text("a file")
+    with pytest.raises(OutputError, match="choose a folder with FGSBIR_CHOICES"):
+        store(bundle, chosen())
+
+
+def test_the_board_s_name_goes_before_the_processor_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "_BOARD", tmp_path / "model")
+    monkeypatch.setattr(choose, "_PROCESSOR", tmp_path / "cpuinfo")
+    assert choose.hardware()["model"] == ""
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Some Processor\nprocessor\t: 1\n")
+    assert choose.hardware()["model"] == "Some Processor"
+    (tmp_path / "model").write_text("NVIDIA Jetson Orin Nano Developer Kit\0")
+    assert choose.hardware()["model"] == "NVIDIA Jetson Orin Nano Developer Kit"
 
 
 def test_what_is_used_is_said(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:

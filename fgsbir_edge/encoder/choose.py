@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from fgsbir_edge.encoder import Encoder
 from fgsbir_edge.encoder.backends import CPU, Say, Setting, open_encoder
-from fgsbir_edge.errors import FgsbirError
+from fgsbir_edge.errors import FgsbirError, OutputError
 from fgsbir_edge.files import read_bounded, write_atomic
 from fgsbir_edge.inner import native
+from fgsbir_edge.jetson import release
 
 if TYPE_CHECKING:
     from fgsbir_edge.bundle import Bundle
@@ -30,8 +31,7 @@ VARIABLE = "FGSBIR_CHOICES"
 FORMAT = 1
 _MAX_BYTES = 2**20
 _PACKAGES = ("fgsbir-edge", "onnxruntime", "onnxruntime-gpu", "tensorrt")
-_MODELS = (Path("/proc/device-tree/model"), Path("/proc/cpuinfo"))
-_RELEASE = Path("/etc/nv_tegra_release")
+_BOARD, _PROCESSOR = Path("/proc/device-tree/model"), Path("/proc/cpuinfo")
 _log = logging.getLogger(__name__)
 
 
@@ -59,8 +59,8 @@ def software() -> dict[str, str]:
     """Versions of what runs the encoder; what is not installed is left out."""
     found = {package: _version(package) for package in _PACKAGES}
     versions = {package: version for package, version in found.items() if version}
-    if _RELEASE.exists():
-        versions["l4t"] = _RELEASE.read_text(encoding="utf-8", errors="replace").splitlines()[0].strip("# ")
+    if number := release():
+        versions["l4t"] = number
     return versions
 
 
@@ -92,7 +92,10 @@ def store(bundle: Bundle, choice: Choice) -> Path:
         "software": dict(choice.software),
         "measured": dict(choice.measured),
     }
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path.parent}: cannot be made ({error.strerror}); choose a folder with {VARIABLE}") from error
     write_atomic(path, (json.dumps(kept, indent=2) + "\n").encode())
     return path
 
@@ -150,12 +153,14 @@ def _version(package: str) -> str:
 
 def _model() -> str:
     """The board's name on a Jetson, the processor's elsewhere; "" where the system does not say."""
-    for path in _MODELS:
-        try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        lines = [line.partition(":")[2] for line in text.splitlines() if line.startswith(("model name", "Hardware"))]
-        if name := (lines[0] if ":" in text and lines else "" if ":" in text else text).strip("\0 \n\t"):
-            return name
-    return ""
+    if board := _text(_BOARD).strip("\0 \n"):
+        return board
+    names = [line.partition(":")[2].strip() for line in _text(_PROCESSOR).splitlines() if line.startswith("model name")]
+    return names[0] if names else ""
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
