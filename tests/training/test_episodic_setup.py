@@ -111,19 +111,18 @@ def test_the_shipped_configurations() -> None:
     folder = Path(meta.__file__).parent / "configs"
     release = read_config(folder / "meta_release.toml", MetaConfig)
     assert [(item.folder, item.setting, item.share) for item in release.domains] == [
-        ("drawings32", "person", 0.5),
-        ("sketchy", "category", 0.35),
-        ("chairv2", "category", 0.15),
+        ("drawings32", "person", 0.35),
+        ("sketchy", "category", 0.65),
     ]
     episodes, features, inner, outer = release.episodes, release.features, release.inner, release.outer
-    assert (episodes.k, episodes.tasks, episodes.queries, episodes.gallery, episodes.augment) == ((5,), 8, 16, 0, "sketches")
+    assert (episodes.k, episodes.tasks, episodes.queries, episodes.gallery, episodes.augment) == ((5,), 8, 12, 0, "sketches")
     assert (features.source, features.train, features.projection, features.gains) == ("cached", "none", "keep", False)
-    assert (inner.steps, inner.rate, inner.side, inner.negatives, inner.sharpness) == (5, 0.2, "both", "support", 10.0)
-    assert (release.margin.design, release.margin.hidden, release.regularisers) == ("distances", 16, None)
-    assert (outer.loss, outer.temperature, outer.base_weight, outer.shown_weight) == ("cross_entropy", 0.07, 0.5, 0.1)
+    assert (inner.steps, inner.rate, inner.side, inner.negatives, inner.centre) == (1, 0.3, "sketch", "support", 2.0)
+    assert (release.margin.design, release.margin.value, release.regularisers) == ("fixed", 0.3, None)
+    assert (outer.loss, outer.temperature, outer.base_weight, outer.shown_weight) == ("cross_entropy", 0.07, 0.5, 0.2)
     optimiser, steps = release.optimiser, release.run
-    assert (optimiser.head, optimiser.fast, optimiser.schedule, optimiser.average) == (1e-6, 1e-3, "cosine", 0.0)
-    assert (optimiser.clip, optimiser.warmup, steps.steps, steps.seed) == (1.0, 0, 400, 0)
+    assert (optimiser.head, optimiser.fast, optimiser.schedule, optimiser.average) == (1e-4, 2e-3, "cosine", 0.0)
+    assert (optimiser.clip, optimiser.warmup, steps.steps, steps.seed) == (1.0, 0, 200, 0)
     for name, train, centred in (("meta", "none", True), ("meta_network", "all", True), ("meta_paper", "all", False)):
         config = read_config(folder / f"{name}.toml", MetaConfig)
         assert (config.features.train, math.isfinite(config.inner.centre)) == (train, centred)
