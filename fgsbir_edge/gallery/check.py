@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fgsbir_edge.errors import GalleryFormatError
 from fgsbir_edge.files import unpack_tensors
-from fgsbir_edge.gallery.store import Store
+from fgsbir_edge.gallery.store import DAMAGE, Store
 
 MOST_FAULTS = 100  # that are listed; a file with more is beyond listing them
 
@@ -56,7 +55,7 @@ def check(path: str | os.PathLike[str]) -> CheckReport:
 def _guarded(report: CheckReport, part: Callable[[CheckReport, Store], None], store: Store) -> None:
     try:
         part(report, store)
-    except (sqlite3.DatabaseError, GalleryFormatError) as error:
+    except (*DAMAGE, GalleryFormatError) as error:
         report.fault(f"{part.__name__.strip('_')} cannot be read: {error}")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from fgsbir_edge.errors import GalleryFormatError, OutputError
 from fgsbir_edge.files import sync_folder
-from fgsbir_edge.gallery.store import PhotoFile, Store
+from fgsbir_edge.gallery.store import DAMAGE, PhotoFile, Store
 
 _ITEM = "SELECT name, category, source, size, mtime_ns, sha256, block, slot, thumbnail FROM items WHERE id = ?"
 _BATCH = 32  # photos to a new block
@@ -48,7 +48,7 @@ def backup(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> None
                 copy.close()
     except sqlite3.OperationalError as error:
         raise OutputError(f"{path}: cannot be copied to {target} ({error}); is there space?") from error
-    except sqlite3.DatabaseError as error:
+    except DAMAGE as error:
         raise GalleryFormatError(f"{path}: damaged ({error}); run 'fgsbir-edge gallery repair'") from error
     finally:
         source.close()
@@ -104,11 +104,11 @@ def _rows(store: Store, table: str) -> Iterator[int]:
             last = row
             yield row
         return
-    except sqlite3.DatabaseError:
+    except DAMAGE:
         pass
     try:
         end = store.db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()[0]
-    except (sqlite3.DatabaseError, TypeError):
+    except (*DAMAGE, TypeError):
         return
     yield from range(last + 1, end + 1)
 
@@ -117,7 +117,7 @@ def _read(store: Store, statement: str, row: int) -> tuple[Any, ...] | None:
     """One row; None where it cannot be read. Raises KeyError where it is not there."""
     try:
         found = store.db.execute(statement, (row,)).fetchone()
-    except sqlite3.DatabaseError:
+    except DAMAGE:
         return None
     if found is None:
         raise KeyError(row)

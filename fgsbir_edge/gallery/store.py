@@ -30,6 +30,7 @@ APPLICATION_ID = 0x46475342  # "FGSB"
 VERSION = 2
 WITHOUT_PEOPLE = 1  # the version before people
 MEMORY = ":memory:"
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite's message quotes what should be text
 
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
@@ -326,7 +327,7 @@ class Store:
             raise
         except sqlite3.OperationalError as error:  # full disk, read-only file, locked by another process
             raise OutputError(f"{self.path}: cannot be written ({error}); free space, permissions, or another writer?") from error
-        except sqlite3.DatabaseError as error:
+        except DAMAGE as error:
             raise GalleryFormatError(f"{self.path}: damaged ({error}); restore a copy, or index the photos again") from error
 
     @contextlib.contextmanager
@@ -335,7 +336,7 @@ class Store:
             yield
         except sqlite3.ProgrammingError:
             raise
-        except sqlite3.DatabaseError as error:
+        except DAMAGE as error:
             raise GalleryFormatError(f"{self.path}: damaged or locked ({error}); restore a copy, or index again") from error
 
 
@@ -359,6 +360,9 @@ def _probed(connection: sqlite3.Connection) -> sqlite3.Connection:
     except sqlite3.Error:
         connection.close()
         raise
+    except UnicodeDecodeError as error:
+        connection.close()
+        raise sqlite3.DatabaseError("its schema is damaged") from error
     return connection
 
 
