@@ -293,7 +293,8 @@ def _text(facts: dict[str, Any], stages: Stages) -> str:
             row = facts[name]
             lines.append(f"{name:<8} {100 * row['acc@1']:5.1f} % {100 * row['acc@5']:5.1f} % {row['mean_rank']:8.2f}")
     lines.append(facts["explanation"])
-    lines.append(f"moved: {facts['side']}, negatives: {facts['negatives']}, steps: {facts['steps']}{margin}")
+    centre = "" if facts["centre"] is None else f", centred: p {facts['centre']:.3g}"
+    lines.append(f"moved: {facts['side']}{centre}, negatives: {facts['negatives']}, steps: {facts['steps']}{margin}")
     lines.append(f"time in ms: {stages}")
     lines += [f"{what}: {facts[key]}" for what, key in (("adapter", "output"), ("contact sheet", "sheet")) if facts[key]]
     return "\n".join(lines)
