@@ -38,6 +38,8 @@ PYTORCH, GRAPH = "PyTorch", "float32 weights"
 class ParityError(FgsbirError):
     """The exported graph does not do what the checkpoint does."""
 
+    exit_code = 47
+
 
 def export(
     checkpoint: Path,

@@ -30,6 +30,8 @@ QUERIES = 1000
 class VariantRefusedError(FgsbirError):
     """A variant is less accurate than what is let through."""
 
+    exit_code = 46
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -159,6 +159,15 @@ def test_heartbeat_says_what_is_tried(trt: Any, monkeypatch: pytest.MonkeyPatch)
     assert any(line.endswith(": Building engine 1/5 > Timing tactics 0/2") for line in lines)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as a terminal has it: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_stops_the_build() -> None:
     started = threading.Event()
 
