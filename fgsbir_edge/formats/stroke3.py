@@ -104,7 +104,7 @@ def strokes_from_array(rows: Array, name: str, max_points: int | None = MAX_POIN
         raise SketchFormatError(
             f"{name}: array of shape {rows.shape} and dtype {rows.dtype}, expected stroke-3 [n, 3] or stroke-5 [n, 5]"
         )
-    with located(name):
+    with located(name), np.errstate(invalid="ignore"):  # a signalling NaN warns when it is cast, and is refused later like any
         return from_stroke3(rows, max_points) if rows.shape[1] == 3 else from_stroke5(rows, max_points=max_points)
 
 
