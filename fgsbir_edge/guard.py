@@ -1,8 +1,8 @@
 """The guard of adaptation: an adapter comes into force only if it holds up on pairs it did not see.
 
 Gradient steps on five pairs can make a person's retrieval worse: the objects shown pull the others down. So each support pair is
-left out once, the others adapt, and the left-out sketch looks for its photo. Where the mean rank got worse than the base head's,
-the base head stays. A pair whose photo another pair shows too is not asked: the head has then been adapted on that very photo,
+left out once, the others adapt, and the left-out sketch looks for its photo. Where the mean rank got clearly worse than the base
+head's, the base head stays; a few ranks say little, and a guard that asks for no loss at all refuses much that helps (docs/adaptation.md). A pair whose photo another pair shows too is not asked: the head has then been adapted on that very photo,
 and what becomes of photos that were shown says little of all the others. The guard decides and reports; it never raises.
 """
 
@@ -14,6 +14,7 @@ from fgsbir_edge.arrays import Float32
 from fgsbir_edge.head import Head
 from fgsbir_edge.inner import Folds, Recipe, Solution, Support, leave_out, moving_rows
 
+WORSE_FACTOR = 1.25  # a mean rank that grew by no more than a quarter is no evidence against adapting
 MIN_PAIRS = 3  # with two, each half adapts on a single pair: that says nothing about adapting on two
 DIVERGENCE_FACTOR = 1.5  # a support loss that ends this much above its start has not been minimised
 LOSS_FLOOR = 0.01  # a loss below it may grow without meaning anything
@@ -30,8 +31,8 @@ class GuardReport:
 
     @property
     def worse(self) -> bool:
-        """Whether adapting on the other pairs made the left-out ones harder to find."""
-        return self.base_rank is not None and self.adapted_rank is not None and self.adapted_rank > self.base_rank
+        """Whether adapting on the other pairs made the left-out ones clearly harder to find."""
+        return self.base_rank is not None and self.adapted_rank is not None and self.adapted_rank > WORSE_FACTOR * self.base_rank
 
 
 def diverged(solution: Solution) -> bool:

@@ -17,7 +17,7 @@ from fgsbir_edge._reference import adapt as twin
 from fgsbir_edge.adapt import AdaptOptions, AdaptResult, adapt
 from fgsbir_edge.adapt_many import CROSS_ELEMENTS, Person, adapt_many
 from fgsbir_edge.errors import NonFiniteError, NoPairsError, ShapeError
-from fgsbir_edge.guard import leave_one_out
+from fgsbir_edge.guard import GuardReport, leave_one_out
 from fgsbir_edge.head import Head
 from fgsbir_edge.inner import Support, leave_out, solve, solve_episodes
 from fgsbir_edge.margin import MarginNet
@@ -113,6 +113,11 @@ def test_pairs_whose_photo_others_show_are_not_asked() -> None:
     nobody = adapt(head, sketches[:4], twice, candidates=gallery)
     assert nobody.guard.note == "not checked: every photo is shown by several pairs"
     assert nobody.status == "adapted"
+
+
+@pytest.mark.parametrize(("adapted", "worse"), [(1.0, False), (4.0, False), (5.0, False), (5.25, True), (None, False)])
+def test_a_mean_rank_may_grow_by_a_quarter(adapted: float | None, worse: bool) -> None:
+    assert GuardReport(4.0, adapted, 30, "").worse is worse
 
 
 def test_margins_of_folds_are_their_own() -> None:
