@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fgsbir_edge.gallery.metadata import Given, Metadata
 from fgsbir_edge.gallery.people import People, Shown
 from fgsbir_edge.gallery.store import PhotoFile, Store
 from fgsbir_edge.head import Adapter, Head
@@ -21,9 +22,9 @@ def head() -> Head:
 
 
 def change(store: Store, number: int) -> None:
-    """Change ``number`` of the history: photos are added, replaced and removed, people show, undo and are forgotten."""
+    """Change ``number`` of the history: photos are added, replaced, described, removed; people show, undo, are forgotten."""
     rng = np.random.default_rng([7, number])
-    kind = rng.choice(["add", "add", "remove", "show", "show", "show", "undo", "forget"])
+    kind = rng.choice(["add", "add", "remove", "show", "show", "show", "undo", "forget", "describe"])
     people = People(store)
     person = f"person {rng.integers(PEOPLE)}"
     if kind == "add":
@@ -40,6 +41,11 @@ def change(store: Store, number: int) -> None:
             sketch = rng.normal(size=FEATURES).astype(np.float32)
             after = before.with_pair(photos[int(rng.integers(len(photos)))], sketch, limit=4)
             people.replace(before, after, _adapter(rng, after))
+    elif kind == "describe":
+        sold = None if rng.random() < 0.5 else True
+        told: Given = {"price": float(rng.integers(99)), "tags": [f"tag {rng.integers(9)}"], "sold": sold}
+        photos = [item.name for item in store.items()]
+        Metadata(store).set({photos[int(i)]: told for i in rng.integers(len(photos), size=3)} if photos else {})
     elif person in people.names():
         if kind == "forget" and rng.random() < 0.3:
             people.forget(person)
@@ -55,6 +61,7 @@ def state(store: Store) -> dict[str, Any]:
         "people": "SELECT id, name, version, oldest FROM people ORDER BY id",
         "pairs": "SELECT id, person, photo, sketch, added, removed FROM pairs ORDER BY id",
         "adapters": "SELECT person, head, data FROM adapters ORDER BY person",
+        "metadata": "SELECT id, photo, data, crc FROM metadata ORDER BY id",
     }
     held: dict[str, Any] = {name: store.db.execute(statement).fetchall() for name, statement in tables.items()}
     held["items"] = [(item.name, item.category, item.mtime_ns, item.block, item.slot) for item in store.items()]

@@ -28,6 +28,11 @@ from fgsbir_edge.formats.quickdraw import read_quickdraw, write_quickdraw
 from fgsbir_edge.formats.stroke3 import read_strokes
 from fgsbir_edge.formats.svg import read_svg, write_svg
 from fgsbir_edge.gallery.check import check
+from fgsbir_edge.gallery.columns import Columns
+from fgsbir_edge.gallery.filter_text import parse_filter
+from fgsbir_edge.gallery.filters import as_filter
+from fgsbir_edge.gallery.metadata import Metadata
+from fgsbir_edge.gallery.metadata_table import read_metadata_table
 from fgsbir_edge.gallery.people import People
 from fgsbir_edge.gallery.repair import repair
 from fgsbir_edge.gallery.store import MEMORY, Store
@@ -150,6 +155,7 @@ def _use_gallery(path: Path) -> None:
             shown = people.shown(name)
             people.adapter(shown.person, head())
         store.load()
+        dict(Metadata(store).rows())
     finally:
         store.close()
         try:
@@ -191,6 +197,22 @@ def _svgs() -> list[bytes]:
     return [drawn, *_written(".svg", lambda path: write_svg(path, HOUSE))()]
 
 
+def _filter(path: Path) -> None:
+    """Text as a filter over a few photos, and as JSON where it is some."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    entries = [("a.jpg", "chair"), ("b.jpg", None)]
+    known = Columns(entries, [("a.jpg", {"price": 5, "brand": "oak", "sold": True}), ("b.jpg", {"tags": ("a", "b")})])
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError):
+        given = text
+    where = as_filter(given)
+    if where is not None:
+        known.mask(where)
+        if str(parse_filter(str(where))) != str(where):
+            raise AssertionError(f"{where} does not read back")
+
+
 TARGETS: dict[str, Target] = {
     "svg": Target(".svg", read_svg, _svgs, binary=False),
     "quickdraw": Target(
@@ -209,6 +231,27 @@ TARGETS: dict[str, Target] = {
     "photo_png": Target(".png", lambda path: load_photo(path, 32), _image("PNG")),
     "photo_jpeg": Target(".jpg", lambda path: load_photo(path, 32, "trim"), _image("JPEG")),
     "pairs": Target(".csv", read_pairs, _tables, binary=False),
+    "filter": Target(
+        ".filter",
+        _filter,
+        lambda: [
+            b"price<50 and (brand=oak or tags in ('a', \"b\")) and not has sold",
+            b'{"price": {"<": 50}, "or": [{"brand": ["oak", "ash"]}, {"not": {"sold": true}}]}',
+        ],
+        binary=False,
+    ),
+    "metadata_csv": Target(
+        ".csv",
+        read_metadata_table,
+        lambda: [b'name,price,zip:text,tags:list,sold\na.jpg,5,012,x;y,true\n"b,c.jpg",-2.5e1,,,\n'],
+        binary=False,
+    ),
+    "metadata_jsonl": Target(
+        ".jsonl",
+        read_metadata_table,
+        lambda: [b'{"name": "a.jpg", "price": 5, "tags": ["x", "y"], "sold": null}\n\n{"name": "b.jpg", "brand": "oak"}\n'],
+        binary=False,
+    ),
     "adapter": Target(".safetensors", lambda path: Adapter.load(path, head()), _adapters),
     "head": Target(".safetensors", Head.load, lambda: [head().to_bytes()]),
     "manifest": Target(".json", _open_bundle, _manifests, binary=False),

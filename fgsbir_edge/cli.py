@@ -13,7 +13,7 @@ from fgsbir_edge.adapt_cli import add_gallery_arguments, index_photos, positive
 from fgsbir_edge.console import Stages, exit_codes, put, put_json, run, say
 from fgsbir_edge.engine_cli import ENGINES, add_engine_commands
 from fgsbir_edge.errors import EmptyGalleryError, UnreadableImageError
-from fgsbir_edge.gallery_cli import GALLERY, add_gallery_commands
+from fgsbir_edge.gallery_cli import GALLERY, add_filter_arguments, add_gallery_commands, say_missing
 
 Command = Callable[[argparse.Namespace, Stages], int]
 
@@ -53,12 +53,13 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     index.add_argument("--gallery", metavar="FILE", required=True, help="gallery file; made where there is none")
     index.add_argument("--bundle", metavar="DIR", help="model folder (the one in the package)")
     index.add_argument("--category", default="folder", help="'folder': the sub-folder's name (default); or one name for all")
+    index.add_argument("--metadata", metavar="TABLE", help="what is known of the photos: .csv with a column 'name', or .jsonl")
     index.add_argument("--no-recursive", action="store_true", help="leave sub-folders out")
     index.add_argument("--threads", type=positive, help="processor threads (the cores there are, at most 4)")
 
     listing = add("list", _list, "List a gallery's photos: name and category, tab-separated.")
     listing.add_argument("--gallery", metavar="FILE", required=True)
-    listing.add_argument("--category", help="only this category")
+    add_filter_arguments(listing)
 
     remove = add("remove", _remove, "Remove photos from a gallery; nothing of them stays in the file.")
     remove.add_argument("names", nargs="+", metavar="NAME", help="as 'list' prints them")
@@ -67,7 +68,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     query = add("query", _query, "Find the photos nearest to a sketch.")
     query.add_argument("sketch", help="SVG, ndjson, npz, npy, pickle of QMUL coordinates, or an image of a drawing")
     add_gallery_arguments(query.add_argument_group("the photos"))
-    query.add_argument("--category", help="only photos of this category")
+    add_filter_arguments(query)
     learned = query.add_mutually_exclusive_group()
     learned.add_argument("--adapter", metavar="FILE", help="made by 'adapt'")
     learned.add_argument("--person", metavar="NAME", help="by what 'feedback' has learned of this person")
@@ -94,7 +95,9 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
 
 def _index(arguments: argparse.Namespace, _: Stages) -> int:
     from fgsbir_edge.engine import Engine
+    from fgsbir_edge.gallery.metadata_table import read_metadata_table
 
+    table = {} if arguments.metadata is None else read_metadata_table(arguments.metadata)
     fresh = not os.path.exists(arguments.gallery) or os.path.getsize(arguments.gallery) == 0
     with Engine.open(bundle=arguments.bundle, gallery=arguments.gallery, threads=arguments.threads, create=True) as engine:
         try:
@@ -104,6 +107,7 @@ def _index(arguments: argparse.Namespace, _: Stages) -> int:
                 category=arguments.category,
                 on_error=lambda _, error: say(f"skipped: {error}"),
             )
+            say_missing(engine.gallery.set_metadata(table, skip_missing=True))
         finally:
             total = len(engine.gallery)
             if fresh and total == 0:  # nothing came of it: leave nothing behind
@@ -126,7 +130,7 @@ def _list(arguments: argparse.Namespace, _: Stages) -> int:
     from fgsbir_edge.gallery import Gallery
 
     with Gallery.open(arguments.gallery, None) as gallery:
-        items = [item for item in gallery.items() if arguments.category in (None, item.category)]
+        items = gallery.items(category=arguments.category, where=arguments.where)
     if arguments.json:
         fields = ("name", "category", "source", "size", "sha256", "added_at")
         put_json({"photos": [{field: getattr(item, field) for field in fields} for item in items]})
@@ -164,8 +168,9 @@ def _query(arguments: argparse.Namespace, stages: Stages) -> int:
                 index_photos(engine, arguments.photos)
         if arguments.person is not None:
             adapter = engine.learner.adapter(arguments.person)
-        search: dict[str, Any] = {"head": engine.head, "adapter": adapter, "category": arguments.category}
-        engine.gallery.index.select(arguments.category)
+        chosen = {"category": arguments.category, "where": arguments.where}
+        search: dict[str, Any] = {"head": engine.head, "adapter": adapter, **chosen}
+        engine.gallery.select(**chosen)
         with stages.stage("encode"):
             features = engine.encode_sketches([sketch])
         with stages.stage("search"):

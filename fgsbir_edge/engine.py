@@ -20,7 +20,9 @@ from fgsbir_edge.encoder.shifts import encode_shifted
 from fgsbir_edge.errors import AdapterMismatchError
 from fgsbir_edge.feedback import Feedback, Learner
 from fgsbir_edge.gallery import AddReport, Gallery, Hit
+from fgsbir_edge.gallery.filters import Where
 from fgsbir_edge.gallery.folder import Category, OnError
+from fgsbir_edge.gallery.search import Categories
 from fgsbir_edge.gallery.store import MEMORY
 from fgsbir_edge.head import Adapter, Head
 from fgsbir_edge.preprocess import InputSpec, as_sketch, open_photo, photo_batch, sketch_pixels
@@ -185,16 +187,18 @@ class Engine:
         *,
         adapter: Adapter | None = None,
         person: str | None = None,
-        category: str | None = None,
+        category: Categories = None,
+        where: Where | Sequence[Where] | None = None,
     ) -> list[Hit]:
         """The k photos nearest to a sketch, nearest first; with ``person`` by what ``feedback`` has learned of them.
 
-        Raises EmptyGalleryError, UnknownPersonError and what ``encode_sketches`` raises.
+        ``category`` (one or several) and ``where`` (``gallery/filters.py``) leave photos out. Raises EmptyGalleryError,
+        FilterError, UnknownPersonError and what ``encode_sketches`` raises.
         """
         if person is not None:
             adapter = self.learner.adapter(person)
         features = self.encode_sketches([sketch])
-        return self.gallery.search(features, k, head=self.head, adapter=adapter, category=category)[0]
+        return self.gallery.search(features, k, head=self.head, adapter=adapter, category=category, where=where)[0]
 
     def adapt(
         self,

@@ -179,3 +179,15 @@ class PersonFormatError(FgsbirError):
     """A file is not an exported person, is damaged, or belongs to another encoder."""
 
     exit_code = 37
+
+
+class FilterError(FgsbirError):
+    """A filter of photos cannot be read, or compares what a key holds with a value of another kind."""
+
+    exit_code = 50
+
+
+class MetadataError(FgsbirError):
+    """Metadata of photos, or a table of it, is not what a gallery can hold."""
+
+    exit_code = 51

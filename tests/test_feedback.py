@@ -27,7 +27,8 @@ from fgsbir_edge.errors import (
 from fgsbir_edge.feedback import Learner
 from fgsbir_edge.gallery import Gallery
 from fgsbir_edge.gallery.people import HISTORY, OutdatedError
-from fgsbir_edge.gallery.store import VERSION, Store
+from fgsbir_edge.gallery.schema import VERSION
+from fgsbir_edge.gallery.store import Store
 from fgsbir_edge.pairs import DataFolder
 
 Pairs = list[tuple[Path, str]]
@@ -234,7 +235,9 @@ def test_bad_input_changes_nothing(kiosk: Engine, pairs: Pairs) -> None:
 def version_1(path: Path) -> None:
     """Make a gallery's file what it was before people."""
     connection = sqlite3.connect(path)
-    connection.executescript("DROP TABLE adapters; DROP TABLE pairs; DROP TABLE people; PRAGMA user_version = 1;")
+    connection.executescript(
+        "DROP TABLE metadata; DROP TABLE adapters; DROP TABLE pairs; DROP TABLE people; PRAGMA user_version = 1;"
+    )
     connection.close()
 
 

@@ -17,6 +17,7 @@ from attacks.kill import attack
 from fgsbir_edge.cli import main
 from fgsbir_edge.errors import GalleryFormatError, OutputError
 from fgsbir_edge.gallery.check import check
+from fgsbir_edge.gallery.metadata import Metadata
 from fgsbir_edge.gallery.people import People
 from fgsbir_edge.gallery.repair import backup, repair
 from fgsbir_edge.gallery.store import Store
@@ -55,6 +56,7 @@ def test_a_whole_gallery_has_no_fault(path: Path, store: Store) -> None:
     assert report.photos == len(store.items()) > 10
     assert report.people == len(People(store).names()) > 1
     assert report.pairs > report.people
+    assert report.described == len(dict(Metadata(store).rows())) > 3
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,8 @@ def test_a_whole_gallery_has_no_fault(path: Path, store: Store) -> None:
         ("UPDATE pairs SET sketch = x'0000'", "bytes of features, expected"),
         ("UPDATE pairs SET photo = 'nowhere.jpg'", "'nowhere.jpg', which is not here"),
         ("DELETE FROM people", "points to a row of people"),
+        ("UPDATE metadata SET data = replace(data, 'price', 'prize')", "checksum is wrong"),
+        ("UPDATE metadata SET photo = 'nowhere' || id", "metadata names photo 'nowhere"),
         ("UPDATE adapters SET data = x'00112233'", "not a safetensors file"),
     ],
 )
@@ -101,6 +105,7 @@ def test_repair_saves_what_is_whole(path: Path, tmp_path: Path, store: Store) ->
     block = store.items()[-1].block
     lost = {item.name for item in store.items() if item.block == block}
     before, features = store.load()
+    kept_metadata = {photo: facts for photo, facts in Metadata(store).rows() if photo not in lost}
     kept_pairs = {
         (person, photo) for person in People(store).names() for photo in People(store).shown(person).photos if photo not in lost
     }
@@ -119,6 +124,8 @@ def test_repair_saves_what_is_whole(path: Path, tmp_path: Path, store: Store) ->
     np.testing.assert_array_equal(rows, features[wanted])
     people = People(new)
     assert {(person, photo) for person in people.names() for photo in people.shown(person).photos} == kept_pairs
+    assert dict(Metadata(new).rows()) == kept_metadata != {}
+    assert report.described == len(kept_metadata)
     new.close()
 
 

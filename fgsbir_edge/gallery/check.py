@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from fgsbir_edge.errors import GalleryFormatError
 from fgsbir_edge.files import unpack_tensors
+from fgsbir_edge.gallery.metadata import unpack
 from fgsbir_edge.gallery.store import DAMAGE, Store
 
 MOST_FAULTS = 100  # that are listed; a file with more is beyond listing them
@@ -23,6 +24,7 @@ class CheckReport:
     blocks: int = 0
     people: int = 0
     pairs: int = 0
+    described: int = 0  # photos with metadata
     faults: list[str] = field(default_factory=list)
 
     @property
@@ -45,7 +47,7 @@ def check(path: str | os.PathLike[str]) -> CheckReport:
     store = Store.open(place, readonly=True)
     report = CheckReport(place)
     try:
-        for part in (_pages, _blocks, _items, _people):
+        for part in (_pages, _blocks, _items, _people, _metadata):
             _guarded(report, part, store)
     finally:
         store.close()
@@ -105,6 +107,20 @@ def _people(report: CheckReport, store: Store) -> None:
         problem = _not_tensors(bytes(data))
         if problem:
             report.fault(f"adapter of person {row}: {problem}")
+
+
+def _metadata(report: CheckReport, store: Store) -> None:
+    if not store.has_metadata:
+        return
+    known = {name for (name,) in store.db.execute("SELECT name FROM items")}
+    for photo, data, crc in store.db.execute("SELECT photo, data, crc FROM metadata"):
+        report.described += 1
+        try:
+            unpack(data, crc)
+        except ValueError as error:
+            report.fault(f"metadata of photo {photo!r}: {error}")
+        if photo not in known:
+            report.fault(f"metadata names photo {photo!r}, which is not here")
 
 
 def _not_tensors(data: bytes) -> str:

@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from fgsbir_edge.arrays import Float32, matrix
-from fgsbir_edge.errors import GalleryMismatchError, UnknownPhotoError
+from fgsbir_edge.errors import EmptyGalleryError, GalleryMismatchError, UnknownPhotoError
+from fgsbir_edge.gallery.columns import Columns
+from fgsbir_edge.gallery.filters import Where, as_filter
 from fgsbir_edge.gallery.flat import SearchOptions
 from fgsbir_edge.gallery.folder import AddReport, Category, FolderIndexer, OnError, PhotoEncoder, photo_names
+from fgsbir_edge.gallery.metadata import Facts, Given, Metadata
 from fgsbir_edge.gallery.people import People
-from fgsbir_edge.gallery.search import Hit, PhotoIndex
+from fgsbir_edge.gallery.search import Categories, Chosen, Hit, PhotoIndex
 from fgsbir_edge.gallery.store import MEMORY, Item, Store
 from fgsbir_edge.head import Adapter, Head
 
 if TYPE_CHECKING:
     from fgsbir_edge.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Some of the photos of an index: places, or a mask [N]; None for all."""
+
+    index: PhotoIndex
+    places: Chosen | None
+
+    def as_places(self) -> NDArray[np.intp]:
+        """Their places, ascending."""
+        if self.places is None:
+            return np.arange(len(self.index.entries))
+        return np.flatnonzero(self.places) if self.places.dtype == np.bool_ else self.places.astype(np.intp, copy=False)
 
 
 class Gallery:
@@ -34,6 +53,7 @@ class Gallery:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._index: tuple[int, PhotoIndex] | None = None
+        self._columns: tuple[PhotoIndex, Columns] | None = None
         self._search_options = SearchOptions()
 
     @property
@@ -105,9 +125,68 @@ class Gallery:
             self._index = version, PhotoIndex(*self._store.load(), self._search_options)
         return self._index[1]
 
-    def items(self) -> tuple[Item, ...]:
-        """All photos, in the order in which they were added."""
-        return tuple(self._store.items())
+    def items(self, *, category: Categories = None, where: Where | Sequence[Where] | None = None) -> tuple[Item, ...]:
+        """All photos, or those of a category and through a filter, in the order in which they were added. Raises FilterError."""
+        items, wanted = self._store.items(), as_filter(where)
+        if wanted is not None:
+            columns = Columns([(item.name, item.category) for item in items], Metadata(self._store).rows())
+            items = [item for item, chosen in zip(items, columns.mask(wanted), strict=True) if chosen]
+        if category is not None:
+            names = {category} if isinstance(category, str) else set(category)
+            items = [item for item in items if item.category in names]
+        return tuple(items)
+
+    @property
+    def columns(self) -> Columns:
+        """The metadata in memory, in the order of ``index``; read when first needed, and again when the file has changed."""
+        while True:
+            version, index = self._store.data_version(), self.index
+            if self._columns is None or self._columns[0] is not index:
+                entries = [(entry.name, entry.category) for entry in index.entries]
+                self._columns = index, Columns(entries, Metadata(self._store).rows())
+            if self._store.data_version() == version:  # else another process wrote between photos and metadata
+                return self._columns[1]
+
+    def metadata(self, name: str) -> Facts:
+        """A photo's metadata; empty where it has none. Raises UnknownPhotoError."""
+        if not self._store.has(name):
+            raise self.unknown(name)
+        return Metadata(self._store).of(name)
+
+    def set_metadata(self, changes: Mapping[str, Given], *, replace: bool = False, skip_missing: bool = False) -> tuple[str, ...]:
+        """Change the metadata of photos by name, key by key (None takes one away), or all of a photo's with ``replace``.
+
+        One transaction. Values are text, finite numbers, booleans or lists of text. Names that the gallery does not hold are an
+        UnknownPhotoError, or with ``skip_missing`` left out and returned. Raises MetadataError, OutputError.
+        """
+        missing = [name for name in changes if not self._store.has(name)]
+        if missing and not skip_missing:
+            raise self.unknown(missing[0])
+        Metadata(self._store).set({name: given for name, given in changes.items() if name not in set(missing)}, replace=replace)
+        self._columns = None
+        return tuple(missing)
+
+    def select(self, category: Categories = None, where: Where | Sequence[Where] | None = None) -> Selection:
+        """The photos of a category, or of several, that a filter lets through; all of them without either.
+
+        Raises EmptyGalleryError where there are none, FilterError.
+        """
+        wanted = as_filter(where)
+        if wanted is None:
+            index = self.index
+            return Selection(index, None if category is None and index.entries else index.select(category))
+        columns = self.columns
+        assert self._columns is not None
+        index = self._columns[0]
+        places = index.select(category)
+        mask = columns.mask(wanted)
+        if category is not None:
+            inside = np.zeros(len(mask), np.bool_)
+            inside[places] = True
+            mask = mask & inside
+        if not mask.any():
+            raise EmptyGalleryError(f"no photo matches {str(wanted)[:400]}; widen it, or see 'fgsbir-edge gallery metadata keys'")
+        return Selection(index, mask)
 
     def thumbnail(self, name: str) -> bytes:
         """A photo's thumbnail as JPEG, its longer side at most 128 pixels. Raises UnknownPhotoError."""
@@ -170,19 +249,20 @@ class Gallery:
         *,
         head: Head,
         adapter: Adapter | None = None,
-        category: str | None = None,
+        category: Categories = None,
+        where: Where | Sequence[Where] | None = None,
     ) -> list[list[Hit]]:
         """The k nearest photos of each sketch, from sketch features [B, C]; exact, nearest first, ties in gallery order.
 
         How is told by ``search_options``. With an adapter, sketches (and with side "both" photos too) are embedded by the adapted
-        head. Raises EmptyGalleryError (no photos, or none in ``category``), AdapterMismatchError, ShapeError, NonFiniteError,
-        FaissMissingError, ValueError (k below 1).
+        head. ``category`` (one or several) and ``where`` (``filters.py``) leave photos out. Raises EmptyGalleryError (no photos,
+        or none such), FilterError, AdapterMismatchError, ShapeError, NonFiniteError, FaissMissingError, ValueError (k below 1).
         """
         if k < 1:
             raise ValueError(f"k is {k}, expected at least 1")
-        index = self.index
-        places = None if category is None and index.entries else index.select(category)
-        return index.search(matrix("sketch features", sketches, head.features), k, head=head, adapter=adapter, places=places)
+        chosen = self.select(category, where)
+        rows = matrix("sketch features", sketches, head.features)
+        return chosen.index.search(rows, k, head=head, adapter=adapter, places=chosen.places)
 
     def ranks(
         self,
@@ -191,18 +271,20 @@ class Gallery:
         *,
         head: Head,
         adapter: Adapter | None = None,
-        category: str | None = None,
+        category: Categories = None,
+        where: Where | Sequence[Where] | None = None,
     ) -> list[int]:
         """Rank of each sketch's true photo, ties against (METHODS A.4), from sketch features [B, C] and B names.
 
-        Raises UnknownPhotoError, also when a photo lies outside ``category``, and what ``search`` raises.
+        Raises UnknownPhotoError, also when a photo lies outside ``category`` or ``where``, and what ``search`` raises.
         """
-        index = self.index
-        places = index.select(category)
+        chosen = self.select(category, where)
+        index, places = chosen.index, chosen.as_places()
         place_of = {int(place): i for i, place in enumerate(places)}
         for name, position in zip(names, self.positions(names), strict=True):
             if position not in place_of:
-                raise UnknownPhotoError(f"photo {name!r} is not in category {category!r}; search without --category")
+                outside = f"category {category!r}" if where is None else f"what {str(as_filter(where))[:200]} lets through"
+                raise UnknownPhotoError(f"photo {name!r} is not in {outside}; search without --category and --where")
         own = [place_of[position] for position in self.positions(names)]
         return index.ranks(_embedded(sketches, head, adapter), index.embeddings(head, adapter), own, places)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from fgsbir_edge.errors import GalleryFormatError, OutputError
 from fgsbir_edge.files import sync_folder
+from fgsbir_edge.gallery.metadata import unpack
 from fgsbir_edge.gallery.store import DAMAGE, PhotoFile, Store
 
 _ITEM = "SELECT name, category, source, size, mtime_ns, sha256, block, slot, thumbnail FROM items WHERE id = ?"
@@ -28,6 +29,7 @@ class RepairReport:
 
     photos: int = 0
     pairs: int = 0
+    described: int = 0  # photos whose metadata was saved
     lost: list[str] = field(default_factory=list)
     unreadable: int = 0  # rows of which not even a name could be read
 
@@ -57,8 +59,9 @@ def backup(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> None
 def repair(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> RepairReport:
     """Write what can be read of a damaged gallery to a new file; the damaged one stays as it is.
 
-    Kept are photos whose block is whole, and people's pairs that name such photos; adapters are learned again when needed, and
-    what could be undone is forgotten. Raises GalleryFormatError where not even the head of the file can be read, OutputError.
+    Kept are photos whose block is whole, and the people's pairs and metadata that name such photos; adapters are learned again
+    when needed, and what could be undone is forgotten. Raises GalleryFormatError where not even the head of the file can be
+    read, OutputError.
     """
     source = Store.open(os.fspath(path), readonly=True)
     report = RepairReport()
@@ -68,6 +71,7 @@ def repair(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> Repa
             try:
                 _copy_photos(source, copy, report)
                 _copy_people(source, copy, report)
+                _copy_metadata(source, copy, report)
             finally:
                 copy.close()
     finally:
@@ -191,3 +195,24 @@ def _copy_people(source: Store, copy: Store, report: RepairReport) -> None:
             elif pair[4] is None and pair[0] in people and pair[1] in known and len(pair[2]) == 4 * source.features:
                 copy.db.execute("INSERT INTO pairs (person, photo, sketch, added, added_at) VALUES (?, ?, ?, 1, ?)", pair[:4])
                 report.pairs += 1
+
+
+def _copy_metadata(source: Store, copy: Store, report: RepairReport) -> None:
+    if not source.has_metadata:
+        return
+    known = {item.name for item in copy.items()}
+    with copy.writing():
+        for row in _rows(source, "metadata"):
+            try:
+                found = _read(source, "SELECT photo, data, crc FROM metadata WHERE id = ?", row)
+                if found is None:
+                    raise ValueError
+                unpack(found[1], found[2])
+            except KeyError:
+                continue
+            except ValueError:
+                report.unreadable += 1
+                continue
+            if found[0] in known:
+                statement = "INSERT OR IGNORE INTO metadata (photo, data, crc) VALUES (?, ?, ?)"
+                report.described += copy.db.execute(statement, found).rowcount

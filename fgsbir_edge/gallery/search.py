@@ -23,6 +23,10 @@ MAX_ADAPTED = 8  # adapters whose photo embeddings stay in memory, the latest on
 MAX_ADAPTED_BYTES = 1 << 29  # that they may take; two stay in any case
 
 
+Categories = str | Sequence[str] | None  # one category, any of several, or all photos
+Chosen = NDArray[np.intp] | NDArray[np.bool_]  # places, or a mask over all photos
+
+
 @dataclass(frozen=True)
 class Hit:
     """A photo found. ``rank`` counts from 1; ``distance`` is Euclidean between unit vectors, 0 to 2."""
@@ -41,9 +45,10 @@ class PhotoIndex:
         self.entries, self.options = tuple(entries), options or SearchOptions()
         self._features = features
         self.positions = {item.name: place for place, item in enumerate(entries)}
-        self._categories: dict[str | None, list[int]] = {}
+        found: dict[str | None, list[int]] = {}
         for place, item in enumerate(entries):
-            self._categories.setdefault(item.category, []).append(place)
+            found.setdefault(item.category, []).append(place)
+        self._categories = {category: np.array(places, np.intp) for category, places in found.items()}
         self._base: tuple[str, Float32] | None = None  # head digest, embeddings [N, D]
         self._lengths: dict[str, Float32] = {}  # head digest: lengths of outputs [N, 1]
         self._adapted: OrderedDict[str, Float32] = OrderedDict()
@@ -54,14 +59,17 @@ class PhotoIndex:
         """Names of the categories there are, sorted."""
         return sorted(category for category in self._categories if category is not None)
 
-    def select(self, category: str | None) -> NDArray[np.intp]:
-        """Positions of the photos of a category, all of them for None. Raises EmptyGalleryError when there is none."""
+    def select(self, category: Categories) -> NDArray[np.intp]:
+        """Positions of the photos of a category, or of several; all of them for None. Raises EmptyGalleryError for none."""
         if category is None:
             places = np.arange(len(self.entries))
             remedy = "the gallery is empty; add photos with 'fgsbir-edge index FOLDER --gallery FILE'"
         else:
-            places = np.asarray(self._categories.get(category, []), dtype=np.intp)
-            remedy = f"category {category!r} has no photos; there are: {', '.join(self.categories) or 'no categories'}"
+            names = [category] if isinstance(category, str) else list(dict.fromkeys(category))
+            found = [self._categories[name] for name in names if name in self._categories]
+            places = np.sort(np.concatenate(found)) if found else np.arange(0)
+            what = " and ".join(map(repr, names)) or "of no name"
+            remedy = f"category {what} has no photos; there are: {', '.join(self.categories) or 'no categories'}"
         if not len(places):
             raise EmptyGalleryError(remedy)
         return places
@@ -88,9 +96,9 @@ class PhotoIndex:
         return self._adapted[adapter.digest]
 
     def search(
-        self, sketches: Float32, k: int, *, head: Head, adapter: Adapter | None = None, places: NDArray[np.intp] | None = None
+        self, sketches: Float32, k: int, *, head: Head, adapter: Adapter | None = None, places: Chosen | None = None
     ) -> list[list[Hit]]:
-        """The k nearest of the photos at ``places`` (None: of all) for each sketch, from sketch features [B, C].
+        """The k nearest of the photos at ``places``, or where a mask [N] is true (None: of all), from sketch features [B, C].
 
         Nearest first, ties in gallery order. Exact, but where ``SearchOptions.shortlist`` is given and an adapter moves photos.
         """
@@ -135,8 +143,11 @@ class PhotoIndex:
         for sketch in sketches:
             yield chosen @ sketch
 
-    def _allowed(self, places: NDArray[np.intp] | None) -> tuple[NDArray[np.bool_] | None, int]:
+    def _allowed(self, places: Chosen | None) -> tuple[NDArray[np.bool_] | None, int]:
         """Which photos may answer, None for all, and how many these are."""
+        if places is not None and places.dtype == np.bool_:
+            count = int(np.count_nonzero(places))
+            return (None if count == len(self.entries) else places.astype(np.bool_, copy=False)), count
         if places is None or len(places) == len(self.entries):
             return None, len(self.entries)
         allowed = np.zeros(len(self.entries), np.bool_)

@@ -4,10 +4,11 @@
     blocks  id, count, crc, data   float16 little-endian [count, C], one immutable block for each transaction that added photos
     items   id, name, category, source, size, mtime_ns, sha256, block, slot, thumbnail, added_at
     people, pairs, adapters        what people have shown, and what was learned of it (``people.py``)
+    metadata                       what is known of photos beside their looks (``metadata.py``)
 
-``application_id`` marks the file, ``user_version`` is the schema's version; a file of version 1, without people, gets their
-tables when it is opened for writing. Removing a photo overwrites its slot with zeros (the only change a block ever sees) and its
-thumbnail, and drops blocks that nothing points to, and the pairs that name it.
+``application_id`` marks the file, ``user_version`` is the schema's version; older files get the tables that they lack
+when they are opened for writing. Removing a photo overwrites its slot with zeros (the only change a block ever sees) and its
+thumbnail, and drops blocks that nothing points to, and the pairs and metadata that name it.
 """
 
 from __future__ import annotations
@@ -25,59 +26,11 @@ from numpy.typing import NDArray
 
 from fgsbir_edge.arrays import Float32
 from fgsbir_edge.errors import GalleryFormatError, NonFiniteError, OutputError
+from fgsbir_edge.gallery.schema import APPLICATION_ID, SCHEMA, VERSION, WITH_METADATA, WITH_PEOPLE, configure, connect, upgrade
 
-APPLICATION_ID = 0x46475342  # "FGSB"
-VERSION = 2
-WITHOUT_PEOPLE = 1  # the version before people
 MEMORY = ":memory:"
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite's message quotes what should be text
 
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE blocks (id INTEGER PRIMARY KEY AUTOINCREMENT, count INTEGER NOT NULL, crc INTEGER NOT NULL, data BLOB NOT NULL);
-CREATE TABLE items (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    category TEXT,
-    source TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    sha256 TEXT NOT NULL,
-    block INTEGER NOT NULL REFERENCES blocks (id),
-    slot INTEGER NOT NULL,
-    thumbnail BLOB NOT NULL,
-    added_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
-);
-CREATE INDEX items_by_block ON items (block);
-PRAGMA application_id = {APPLICATION_ID};
-"""
-_PEOPLE = f"""
-CREATE TABLE people (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    version INTEGER NOT NULL DEFAULT 0,
-    oldest INTEGER NOT NULL DEFAULT 0,
-    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
-);
-CREATE TABLE pairs (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    person INTEGER NOT NULL REFERENCES people (id) ON DELETE CASCADE,
-    photo TEXT NOT NULL,
-    sketch BLOB NOT NULL,
-    added INTEGER NOT NULL,
-    removed INTEGER,
-    added_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
-);
-CREATE INDEX pairs_by_person ON pairs (person);
-CREATE INDEX pairs_by_photo ON pairs (photo);
-CREATE TABLE adapters (
-    person INTEGER PRIMARY KEY REFERENCES people (id) ON DELETE CASCADE,
-    head TEXT NOT NULL,
-    data BLOB NOT NULL
-);
-PRAGMA user_version = {VERSION};
-"""
 _ITEM_COLUMNS = "id, name, category, source, size, mtime_ns, sha256, block, slot, added_at"
 
 Float16 = NDArray[np.float16]
@@ -124,7 +77,8 @@ class Store:
         self.path = path
         with self.errors():
             meta = dict(self.db.execute("SELECT key, value FROM meta"))
-            self.has_people = self.db.execute("PRAGMA user_version").fetchone()[0] != WITHOUT_PEOPLE
+            version = self.db.execute("PRAGMA user_version").fetchone()[0]
+            self.has_people, self.has_metadata = version >= WITH_PEOPLE, version >= WITH_METADATA
             try:
                 self.features_digest, self.features = meta["features_digest"], int(meta["features"])
             except (KeyError, ValueError) as error:
@@ -138,11 +92,11 @@ class Store:
         connection = None
         try:
             connection = sqlite3.connect(path, isolation_level=None)
-            connection.executescript(_SCHEMA + _PEOPLE)
+            connection.executescript(SCHEMA)
             meta = {"features_digest": features_digest, "features": str(features)}
             connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             connection.execute("COMMIT")
-            _configure(connection)
+            configure(connection)
         except sqlite3.Error as error:
             if connection is not None:  # the file was absent or empty before
                 connection.close()
@@ -158,11 +112,11 @@ class Store:
         if readonly is None:
             readonly = not (os.access(path, os.W_OK) and os.access(os.path.dirname(os.path.abspath(path)), os.W_OK))
         try:
-            connection = _connect(path, readonly)
+            connection = connect(path, readonly)
             marks = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
         except sqlite3.Error as error:
             raise GalleryFormatError(f"{path}: not a gallery, or damaged ({error}); index the photos again") from error
-        if marks[0] != APPLICATION_ID or marks[1] not in (WITHOUT_PEOPLE, VERSION):
+        if marks[0] != APPLICATION_ID or not 1 <= marks[1] <= VERSION:
             connection.close()
             what = f"version {marks[1]} of a gallery" if marks[0] == APPLICATION_ID else "another program's database, or empty"
             raise GalleryFormatError(
@@ -170,9 +124,8 @@ class Store:
             )
         try:
             if not readonly:
-                _configure(connection)  # only now: another program's database must stay as it is
-                if marks[1] == WITHOUT_PEOPLE:
-                    _add_people(connection)
+                configure(connection)  # only now: another program's database must stay as it is
+                upgrade(connection)
             return cls(connection, path)
         except (GalleryFormatError, sqlite3.Error) as error:
             connection.close()
@@ -226,6 +179,11 @@ class Store:
             raise GalleryFormatError(f"{self.path}: an item points outside its block; index the photos again")
         return entries, features
 
+    def has(self, name: str) -> bool:
+        """Whether there is a photo of that name."""
+        with self.errors():
+            return self.db.execute("SELECT 1 FROM items WHERE name = ?", (name,)).fetchone() is not None
+
     def name_of_source(self, source: str) -> str | None:
         """The photo that was indexed from a path, None where there is none."""
         with self.errors():
@@ -266,10 +224,11 @@ class Store:
             )
 
     def remove(self, names: Sequence[str]) -> None:
-        """Remove photos, and pairs that name them, so that nothing is left of them in the file. Raises OutputError."""
+        """Remove photos, and what names them, so that nothing is left of them in the file. Raises OutputError."""
         with self.writing():
             self._erase(names)
-            self.db.executemany("DELETE FROM pairs WHERE photo = ?", [(name,) for name in names])
+            for table in ("pairs", "metadata"):
+                self.db.executemany(f"DELETE FROM {table} WHERE photo = ?", [(name,) for name in names])
         self.clear_log()
 
     def clear_log(self) -> None:
@@ -338,41 +297,3 @@ class Store:
             raise
         except DAMAGE as error:
             raise GalleryFormatError(f"{self.path}: damaged or locked ({error}); restore a copy, or index again") from error
-
-
-def _connect(path: str, readonly: bool) -> sqlite3.Connection:
-    """A connection that has read the header. Raises sqlite3.Error."""
-    uri = Path(path).absolute().as_uri()
-    if not readonly:
-        return _probed(sqlite3.connect(f"{uri}?mode=rw", uri=True, isolation_level=None))
-    try:
-        return _probed(sqlite3.connect(f"{uri}?mode=ro", uri=True, isolation_level=None))
-    except sqlite3.OperationalError:
-        # A write-ahead log needs a writable folder, even to read; a file whose log is empty can be read without one.
-        if os.path.exists(f"{path}-wal") and os.path.getsize(f"{path}-wal") > 0:
-            raise
-        return _probed(sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None))
-
-
-def _probed(connection: sqlite3.Connection) -> sqlite3.Connection:
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.Error:
-        connection.close()
-        raise
-    except UnicodeDecodeError as error:
-        connection.close()
-        raise sqlite3.DatabaseError("its schema is damaged") from error
-    return connection
-
-
-def _configure(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA secure_delete = ON")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    connection.execute("PRAGMA synchronous = FULL")  # a batch that was reported as indexed survives a power cut
-
-
-def _add_people(connection: sqlite3.Connection) -> None:
-    """The tables of people in a file of the version before them: all or nothing."""
-    connection.executescript(f"BEGIN IMMEDIATE;{_PEOPLE}COMMIT;")
