@@ -144,15 +144,15 @@ class Columns:
             if key not in BUILT_IN
         }
 
-    def mask(self, where: Filter) -> Mask:
+    def mask(self, where: Filter, *, warn: bool = True) -> Mask:
         """Which photos a filter lets through, read-only [N]. Keys that no photo has are warned of, once a filter.
 
         Raises FilterError where a condition compares a key with a kind of value that no photo has under it.
         """
         text = str(where)
         if text not in self._masks:
-            for key in unknown_keys(where, list(dict.fromkeys([*self._columns, *BUILT_IN]))):
-                _log.warning("%s", key)
+            for said in unknown_keys(where, list(dict.fromkeys([*self._columns, *BUILT_IN]))) if warn else ():
+                _log.warning("%s", said)
             mask = self._made(where)
             mask.setflags(write=False)
             self._masks[text] = mask
