@@ -3,6 +3,7 @@
 # make gpu    what needs an NVIDIA GPU: tests on it, under compute-sanitizer too, and the benchmarks
 # make tensorrt  engines really built, by TensorRT-RTX (95 MB) on the processor: every encoder, every precision, minutes
 # make bench  the native operations beside every peer, about half an hour; FGSBIR_DATA=folder draws ChairV2
+# make docs   the pages of docs/ and the reference as a site in build/site; every link is checked
 # All set up .venv themselves; a second run starts at once.
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NATIVE := pyproject.toml CMakeLists.txt $(wildcard csrc/* csrc/*/*)
 
-.PHONY: demo test check cpp sanitize races cuda gpu emulate aarch64 aarch64-python tensorrt wheel bench clean
+.PHONY: demo test check cpp sanitize races cuda gpu emulate aarch64 aarch64-python tensorrt wheel bench docs clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -115,6 +116,11 @@ wheel: $(VENV)/.development
 	build/alone/bin/python -m pip --disable-pip-version-check install --quiet dist/*.whl
 	cd build && alone/bin/python -m fgsbir_edge.adapt --demo --json
 	cd build && alone/bin/fgsbir-edge doctor
+
+# Strict: a page that the menu lacks, a link or a name in the reference that leads nowhere is an error.
+docs: $(VENV)/.development
+	$(PIP) 'mkdocs-material>=9.5,<10' 'mkdocstrings[python]>=0.26'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Peers that cannot be installed are left out and named; pycairo needs libcairo2-dev and pkg-config.
 PEERS := opencv-python-headless aggdraw skia-python pycairo
