@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     learning.add_argument("--negatives", choices=("support", "gallery"), help="photos pushed away (as the head was trained)")
     common = "sketches lose k/(k+P) of what the k shown have in common; inf: nothing (as the head was trained)"
     learning.add_argument("--centre", type=prior, metavar="P", help=common)
+    learning.add_argument("--start", metavar="FILE", help="what 'zero-sketch' wrote for this category; fades as pairs come")
     learning.add_argument("--no-guard", action="store_true", help="use the adapter even where it is worse on left-out pairs")
     output = parser.add_argument_group("what comes out")
     output.add_argument("--queries", metavar="CSV", help="table with columns sketch,photo to evaluate on, before and after")
@@ -178,7 +179,7 @@ def adapt_command(arguments: argparse.Namespace, stages: Stages) -> int:
     with engine:
         with stages.stage("index"):
             _index(engine, arguments, task)
-        result, outcome = _solve(engine, task, _options(arguments), arguments.category, stages)
+        result, outcome = _solve(engine, task, arguments, stages)
         if arguments.sheet is not None:
             with stages.stage("sheet"):
                 _write_sheet(arguments.sheet, engine, task, outcome, result.adapter, arguments.category)
@@ -225,11 +226,10 @@ def _options(arguments: argparse.Namespace) -> AdaptOptions:
     )
 
 
-def _solve(
-    engine: Engine, task: Task, options: AdaptOptions, category: str | None, stages: Stages
-) -> tuple[AdaptResult, Outcome]:
+def _solve(engine: Engine, task: Task, arguments: argparse.Namespace, stages: Stages) -> tuple[AdaptResult, Outcome]:
     """Adapt and evaluate. Names are looked up before anything is encoded, so that a misspelt one costs nothing."""
-    gallery, head = engine.gallery, engine.head
+    gallery, head, category = engine.gallery, engine.head, arguments.category
+    start = None if arguments.start is None else engine.load_adapter(arguments.start)
     true = [pair.photo for pair in task.queries]
     gallery.index.select(category)
     gallery.positions(true)
@@ -238,7 +238,7 @@ def _solve(
         support = engine.encode_sketches(task.sketches(task.support))
         queries = task.sketches(task.queries)
         features = engine.encode_sketches(queries)
-    result = engine.adapt_features(support, photos, options=options, category=category)
+    result = engine.adapt_features(support, photos, options=_options(arguments), category=category, start=start)
     stages.millis |= {"adapt": result.millis, "guard": result.guard_millis}
     before: list[int] = []
     after: list[int] = []

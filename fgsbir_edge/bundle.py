@@ -227,6 +227,7 @@ def _described(head: Head) -> dict[str, Any]:
         "side": head.side,
         "negatives": head.negatives,
         "centre": head.centre if math.isfinite(head.centre) else None,
+        "start_share": None if head.start is None else head.start.share,
     }
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fgsbir_edge import adapt_cli, bench_cli, people_cli
+from fgsbir_edge import adapt_cli, bench_cli, people_cli, zero_sketch_cli
 from fgsbir_edge.adapt_cli import add_gallery_arguments, index_photos, positive
 from fgsbir_edge.console import Stages, exit_codes, put, put_json, run, say
 from fgsbir_edge.engine_cli import ENGINES, add_engine_commands
@@ -82,6 +82,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     adapt = add("adapt", adapt_cli.adapt_command, adapt_cli.DESCRIPTION)
     adapt_cli.add_arguments(adapt)
     commands.add_parser("demo", help="adapt over the person and the photos shipped with the package; takes what adapt takes")
+    zero_sketch_cli.add_arguments(add("zero-sketch", zero_sketch_cli.zero_sketch_command, zero_sketch_cli.DESCRIPTION))
     add_engine_commands(commands.add_parser("engine", help=ENGINES, description=ENGINES))
     bench = add("bench", bench_cli.bench_command, bench_cli.DESCRIPTION)
     bench_cli.add_arguments(bench)

@@ -21,11 +21,13 @@ from fgsbir_edge.errors import AdapterMismatchError
 from fgsbir_edge.feedback import Feedback, Learner
 from fgsbir_edge.gallery import AddReport, Gallery, Hit
 from fgsbir_edge.gallery.filters import Where
+from fgsbir_edge.gallery.flat import CHUNK
 from fgsbir_edge.gallery.folder import Category, OnError
 from fgsbir_edge.gallery.search import Categories
 from fgsbir_edge.gallery.store import MEMORY
 from fgsbir_edge.head import Adapter, Head
 from fgsbir_edge.preprocess import InputSpec, as_sketch, open_photo, photo_batch, sketch_pixels
+from fgsbir_edge.zero_sketch import handed_over, start_adapter
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -206,19 +208,27 @@ class Engine:
         *,
         options: AdaptOptions | None = None,
         category: str | None = None,
+        start: Adapter | None = None,
     ) -> AdaptResult:
         """Learn an adapter from (sketch, photo) pairs; a photo is a name in the gallery or a file.
 
-        Negatives and the guard's candidates come from the gallery (from ``category`` alone when given). Raises NoPairsError,
-        UnknownPhotoError with the nearest names, and what ``encode_sketches`` raises.
+        Negatives and the guard's candidates come from the gallery (from ``category`` alone when given). ``start`` is what
+        ``start_category`` gave for these pairs' category, and fades as pairs come. Raises NoPairsError, UnknownPhotoError with
+        the nearest names, and what ``encode_sketches`` and ``zero_sketch.handed_over`` raise.
         """
         photos = self.photo_features([photo for _, photo in pairs])  # first: a misspelt name should not cost an encoding
         return self.adapt_features(
-            self.encode_sketches([sketch for sketch, _ in pairs]), photos, options=options, category=category
+            self.encode_sketches([sketch for sketch, _ in pairs]), photos, options=options, category=category, start=start
         )
 
     def adapt_features(
-        self, sketches: ArrayLike, photos: ArrayLike, *, options: AdaptOptions | None = None, category: str | None = None
+        self,
+        sketches: ArrayLike,
+        photos: ArrayLike,
+        *,
+        options: AdaptOptions | None = None,
+        category: str | None = None,
+        start: Adapter | None = None,
     ) -> AdaptResult:
         """``adapt`` from features [k, C] of the sketches and of their photos."""
         options = options or AdaptOptions()
@@ -236,8 +246,25 @@ class Engine:
             candidates=index.features(np.sort(order[:MAX_CANDIDATES])) if len(places) else None,
             options=options,
         )
-        meta = {**result.adapter.meta, "bundle": self.bundle.name, "features_digest": self.bundle.features_digest}
-        return replace(result, adapter=replace(result.adapter, meta=meta))
+        if start is not None:
+            result = handed_over(self.head, start, result)
+        return replace(result, adapter=self._signed(result.adapter))
+
+    def start_category(self, category: str | None = None) -> Adapter:
+        """The zero-sketch start of a category (None: of the whole gallery as one): an adapter from its photos alone.
+
+        It holds for the photos that are there now; a mean over stored features is cheap, so make it anew when photos come or go.
+        Raises NoStartError where the bundle has none, EmptyGalleryError.
+        """
+        index = self.gallery.index
+        places = index.select(category)
+        blocks = (index.features(places[first : first + CHUNK]) for first in range(0, len(places), CHUNK))
+        return self._signed(start_adapter(self.head, blocks, category))
+
+    def _signed(self, adapter: Adapter) -> Adapter:
+        """An adapter that says what it was made with."""
+        meta = {**adapter.meta, "bundle": self.bundle.name, "features_digest": self.bundle.features_digest}
+        return replace(adapter, meta=meta)
 
     @property
     def learner(self) -> Learner:

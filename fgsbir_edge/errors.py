@@ -191,3 +191,9 @@ class MetadataError(FgsbirError):
     """Metadata of photos, or a table of it, is not what a gallery can hold."""
 
     exit_code = 51
+
+
+class NoStartError(FgsbirError):
+    """A zero-sketch start was asked of a bundle that has none."""
+
+    exit_code = 38

@@ -26,6 +26,7 @@ from fgsbir_edge.arrays import Float32, frozen, matrix, normalised
 from fgsbir_edge.errors import AdapterFormatError, AdapterMismatchError, BundleFormatError
 from fgsbir_edge.files import pack_tensors, read_bounded, unpack_tensors, write_atomic
 from fgsbir_edge.margin import MarginNet
+from fgsbir_edge.start import REFERENCE, Start
 
 Side = Literal["sketch", "both"]
 Negatives = Literal["support", "gallery"]
@@ -52,6 +53,7 @@ class Head:
     ``step_sizes`` are the T learned rates of the inner loop; ``margin`` is used where ``margin_net`` is None; ``sharpness`` is b
     of softplus_b(x) = log(1 + e^(bx)) / b, 0 meaning the plain hinge; ``side`` and ``negatives`` are the defaults of adaptation.
     ``centre`` is p of the shift -k / (k + p) mean(W s + b) that sketches take from the k sketches of a support; infinity: none.
+    ``start`` says what sketches lose before there are any (None: nothing is known of that).
     Raises ValueError when shapes disagree or numbers are not finite.
     """
 
@@ -64,6 +66,7 @@ class Head:
     side: Side = "sketch"
     negatives: Negatives = "support"
     centre: float = math.inf
+    start: Start | None = None
 
     def __post_init__(self) -> None:
         for name, rank in (("weight", 2), ("bias", 1), ("step_sizes", 1)):
@@ -82,6 +85,8 @@ class Head:
             raise ValueError(f"side and negatives are {self.side!r} and {self.negatives!r}, expected {wanted}")
         if not self.centre >= 0:
             raise ValueError(f"centre is {self.centre}, expected 0 or more, or infinity for none")
+        if self.start is not None and self.start.reference.shape != self.bias.shape:
+            raise ValueError(f"{REFERENCE} has {len(self.start.reference)} entries, the head gives D = {len(self.bias)}")
 
     @property
     def features(self) -> int:
@@ -114,6 +119,9 @@ class Head:
         if self.margin_net is not None:
             tensors |= self.margin_net.tensors()
         scalars = {name: repr(float(getattr(self, name))) for name in ("margin", "sharpness", "centre")}
+        if self.start is not None:
+            tensors[REFERENCE] = self.start.reference
+            scalars["start_share"] = repr(float(self.start.share))
         return pack_tensors(tensors, {"format": HEAD_FORMAT, "side": self.side, "negatives": self.negatives, **scalars})
 
     @classmethod
@@ -135,6 +143,7 @@ class Head:
                 side=meta["side"],  # type: ignore[arg-type]  # __post_init__ checks the values
                 negatives=meta["negatives"],  # type: ignore[arg-type]
                 centre=float(meta.get("centre", "inf")),
+                start=Start(tensors[REFERENCE], float(meta["start_share"])) if REFERENCE in tensors else None,
             )
         except KeyError as error:
             raise BundleFormatError(f"{source}: {error} is missing; export the bundle again") from error
