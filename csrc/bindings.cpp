@@ -30,6 +30,7 @@ PYBIND11_MODULE(_native, module) {
     fgsbir::bindings::define_adapt(module);
     fgsbir::bindings::define_device(module);
     fgsbir::bindings::define_half(module);
+    fgsbir::bindings::define_search(module);
 #ifdef FGSBIR_HAS_CUDA
     fgsbir::bindings::define_adapt_cuda(module);
     fgsbir::bindings::define_cuda_work(module);

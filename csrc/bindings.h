@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
 #include <string>
 
 namespace fgsbir::bindings {
@@ -33,6 +34,9 @@ const T* input(const char* name, const py::array& array, py::ssize_t ndim, const
     return static_cast<const T*>(array.data());
 }
 
+// Throws unless all places [count] are rows.
+void check_places(const std::int64_t* places, std::int64_t count, std::int64_t rows);
+
 void define_rasterize(py::module_& module);
 void define_device(py::module_& module);
 #ifdef FGSBIR_HAS_CUDA
@@ -42,5 +46,6 @@ void define_rasterize_cuda(py::module_& module);
 #endif
 void define_adapt(py::module_& module);
 void define_half(py::module_& module);
+void define_search(py::module_& module);
 
 }  // namespace fgsbir::bindings

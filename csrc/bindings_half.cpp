@@ -3,17 +3,22 @@
 #include "half_rows.h"
 
 namespace fgsbir::bindings {
+
+void check_places(const std::int64_t* places, std::int64_t count, std::int64_t rows) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        if (places[i] >= 0 && places[i] < rows) continue;
+        throw py::value_error("places[" + std::to_string(i) + "] is " + std::to_string(places[i]) + ", but there are " +
+                              std::to_string(rows) + " rows");
+    }
+}
+
 namespace {
 
 py::array_t<float> gather_half_rows(const py::array& rows, const py::array& places) {
     const auto* from = input<std::uint16_t>("rows", rows, 2, "uint16 [N, C], the bits of float16");
     const auto* which = input<std::int64_t>("places", places, 1, "int64 [n]");
     const std::int64_t count = places.size(), width = rows.shape(1);
-    for (std::int64_t i = 0; i < count; ++i) {
-        if (which[i] >= 0 && which[i] < rows.shape(0)) continue;
-        throw py::value_error("places[" + std::to_string(i) + "] is " + std::to_string(which[i]) + ", but there are " +
-                              std::to_string(rows.shape(0)) + " rows");
-    }
+    check_places(which, count, rows.shape(0));
     py::array_t<float> out({count, width});
     float* to = out.mutable_data();
     const py::gil_scoped_release release;

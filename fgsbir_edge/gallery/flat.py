@@ -1,4 +1,4 @@
-"""Flat indexes: the inner products of a query with every embedding, the largest first. faiss where it is wanted, NumPy otherwise.
+"""Flat indexes: the inner products of a query with every embedding, the largest first. By the native core, faiss or NumPy.
 
 What an index stores may be rounded (float16, 8 bits). ``error`` bounds what that does to an inner product, so that a search which
 scores its candidates anew can tell whether it has missed one (``search.py``).
@@ -6,6 +6,7 @@ scores its candidates anew can tell whether it has missed one (``search.py``).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -16,15 +17,23 @@ from numpy.typing import NDArray
 
 from fgsbir_edge.arrays import Float32
 from fgsbir_edge.errors import FaissMissingError
+from fgsbir_edge.inner import native
 
-Backend = Literal["auto", "numpy", "faiss"]
+Backend = Literal["auto", "native", "numpy", "faiss", "cupy"]
 Storage = Literal["float32", "float16", "int8"]
 Places = NDArray[np.int64]
+STORAGES: dict[str, tuple[Storage, ...]] = {
+    "auto": get_args(Storage),
+    "native": ("float32", "float16"),
+    "numpy": ("float32",),
+    "faiss": get_args(Storage),
+    "cupy": ("float32", "float16"),
+}
 Rows = Callable[[int, int], Float32]  # (first, last) -> embeddings [last - first, D] of photos first to last - 1
 
-AUTO_NUMBERS = 1 << 22  # with fewer numbers in all embeddings, NumPy answers before faiss is imported
 CHUNK = 4096  # photos embedded at a time
 ROUNDING = 1e-6  # of float32 sums of products of unit vectors
+BLOCK = 64  # products of which the largest is looked at first, where NumPy searches
 
 
 @dataclass(frozen=True)
@@ -32,21 +41,23 @@ class SearchOptions:
     """How galleries are searched; whatever is chosen, answers are the same unless ``shortlist`` is given.
 
     Args:
-        backend: "faiss" (``pip install 'fgsbir-edge[search]'``) or "numpy"; "auto" takes faiss for large galleries where it is
-            installed.
-        storage: what faiss keeps of each number: "float32", "float16" or "int8" (8 bits). Less is faster to read.
+        backend: "native" (the compiled core), "faiss" (``pip install 'fgsbir-edge[search]'``), "numpy", or "cupy" (an NVIDIA GPU,
+            on which features and embeddings stay). "auto": the core, or for "int8" faiss where it is installed.
+        storage: what an index keeps of each number: "float32", "float16" ("native", "faiss", "cupy") or "int8" (8 bits, "faiss").
+            Less is faster to read.
         threads: for one search, at least 1.
         shortlist: M; adapters that move photos re-rank the M photos that the base head finds nearest, from their stored
-            features, instead of looking at all. None: all are looked at.
+            features, instead of looking at all. None: all are looked at. "auto": M as ``fgsbir-edge gallery recall --keep`` has
+            left it in the gallery, all where it has not.
 
     Raises:
-        ValueError: a value out of range.
+        ValueError: a value out of range, or a storage that the backend has not.
     """
 
     backend: Backend = "auto"
     storage: Storage = "float32"
     threads: int = 1
-    shortlist: int | None = None
+    shortlist: int | Literal["auto"] | None = None
 
     def __post_init__(self) -> None:
         if self.backend not in get_args(Backend) or self.storage not in get_args(Storage):
@@ -54,8 +65,12 @@ class SearchOptions:
                 f"backend {self.backend!r} or storage {self.storage!r} is unknown; "
                 f"expected one of {get_args(Backend)} and one of {get_args(Storage)}"
             )
-        if self.threads < 1 or (self.shortlist is not None and self.shortlist < 1):
+        if self.storage not in STORAGES[self.backend]:
+            raise ValueError(f"backend {self.backend!r} has no storage {self.storage!r}, expected one of {STORAGES[self.backend]}")
+        if self.threads < 1 or (isinstance(self.shortlist, int) and self.shortlist < 1):
             raise ValueError(f"threads is {self.threads} and shortlist {self.shortlist}, expected at least 1")
+        if isinstance(self.shortlist, str) and self.shortlist != "auto":
+            raise ValueError(f"shortlist is {self.shortlist!r}, expected a number, None or 'auto'")
 
 
 class Flat(Protocol):
@@ -90,8 +105,7 @@ class NumpyFlat:
             row = self.embeddings @ query
             if allowed is not None:
                 row = np.where(allowed, row, -np.inf)
-            found = np.argpartition(row, -count)[-count:] if count < len(row) else np.arange(len(row))
-            where[:] = found[np.argsort(-row[found], kind="stable")]
+            where[:] = largest(row, count)
             best[:] = row[where]
         return scores, places
 
@@ -170,20 +184,34 @@ def faiss() -> ModuleType:
     return found
 
 
-def wants_faiss(options: SearchOptions, count: int, width: int) -> bool:
-    """Whether ``options`` mean faiss for so many embeddings. Raises FaissMissingError where it is asked for and absent."""
-    if options.backend == "numpy":
-        return False
+def chosen(options: SearchOptions) -> Backend:
+    """The backend that ``options`` mean, never "auto". Raises FaissMissingError where it is asked for and absent."""
     if options.backend == "faiss":
         faiss()
-        return True
-    if count * width < AUTO_NUMBERS:
-        return False
-    try:
-        faiss()
-    except FaissMissingError:
-        return False
-    return True
+    if options.backend != "auto":
+        return options.backend
+    if options.storage == "int8":
+        with contextlib.suppress(FaissMissingError):
+            faiss()
+            return "faiss"
+    return "native" if hasattr(native(), "top_products") else "numpy"  # a core compiled before it had that
+
+
+def largest(row: Float32, count: int) -> Places:
+    """Places of the ``count`` largest of row [N], descending, equal ones ascending.
+
+    No more than ``count`` blocks hold a number above the count-th largest of all blocks' maxima: only few numbers are sorted.
+    """
+    whole = len(row) // BLOCK * BLOCK
+    if whole >= 4 * count * BLOCK:
+        maxima = row[:whole].reshape(-1, BLOCK).max(axis=1)
+        found = np.flatnonzero(row >= np.partition(maxima, -count)[-count])
+    elif count < len(row):
+        found = np.flatnonzero(row >= np.partition(row, -count)[-count])
+    else:
+        found = np.arange(len(row))
+    chosen: Places = found[np.argsort(-row[found], kind="stable")[:count]]
+    return chosen
 
 
 def _extremes(rows: Rows, spans: list[tuple[int, int]]) -> Float32:

@@ -22,6 +22,7 @@ from fgsbir_edge.gallery.folder import AddReport, Category, FolderIndexer, OnErr
 from fgsbir_edge.gallery.metadata import Facts, Given, Metadata
 from fgsbir_edge.gallery.people import People
 from fgsbir_edge.gallery.search import Categories, Chosen, Hit, PhotoIndex
+from fgsbir_edge.gallery.shortlist import Shortlist
 from fgsbir_edge.gallery.store import MEMORY, Item, Store
 from fgsbir_edge.head import Adapter, Head
 
@@ -122,7 +123,7 @@ class Gallery:
         """The photos in memory, read again when this or another process has changed the file."""
         version = self._store.data_version()
         if self._index is None or self._index[0] != version:
-            self._index = version, PhotoIndex(*self._store.load(), self._search_options)
+            self._index = version, PhotoIndex(*self._store.load(), self._search_options, Shortlist.kept(self._store))
         return self._index[1]
 
     def items(self, *, category: Categories = None, where: Where | Sequence[Where] | None = None) -> tuple[Item, ...]:

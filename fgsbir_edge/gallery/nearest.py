@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgsbir_edge.arrays import Float32
-from fgsbir_edge.gallery.flat import Flat, Places
+from fgsbir_edge.gallery.flat import ROUNDING, Flat, Places
 from fgsbir_edge.ranking import TIE
 
 SPARE = 16  # candidates beyond k: the next one must be seen to lie farther than the last answer
@@ -18,6 +18,7 @@ SMALL_ERROR = 1e-3  # of inner products: float16's, not that of 8 bits
 GROWTH = 4  # how many times more candidates are asked for when these were too few
 
 Scored = Callable[[int, Places], Float32]  # (number of the query, places [n]) -> inner products [n], unrounded
+Answer = tuple[list[int], list[float]]  # places and similarities, nearest first
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,17 @@ class Question:
     available: int  # how many may answer
 
 
-def nearest(flat: Flat, question: Question, scored: Scored) -> list[tuple[Places, Float32]]:
+def nearest(flat: Flat, question: Question, scored: Scored) -> list[Answer]:
     """Places and similarities of each query's k nearest photos, exact: nearest first, ties (within TIE) in gallery order."""
     k, available = question.k, question.available
     count = min(available, k + SPARE if flat.error < SMALL_ERROR else 4 * k + SPARE_ROUNDED)
     rough, places = flat.top(question.queries, count, question.allowed)
     answers = []
     for number in range(len(question.queries)):
+        plain = _plain(rough[number], places[number], k, flat.error, count == available)
+        if plain is not None:
+            answers.append(plain)
+            continue
         candidates, last = places[number], float(rough[number, -1])
         while True:
             scores = scored(number, candidates)
@@ -50,7 +55,20 @@ def nearest(flat: Flat, question: Question, scored: Scored) -> list[tuple[Places
     return answers
 
 
-def best(places: Places, scores: Float32, k: int) -> tuple[Places, Float32]:
+def _plain(products: Float32, places: Places, k: int, error: float, complete: bool) -> Answer | None:
+    """The answer where the index's own products [n] decide it: unrounded, and none of the k best ties with another."""
+    if error > ROUNDING:
+        return None
+    scores = products.tolist()
+    if not complete and not scores[k - 1] - TIE > scores[-1] + error:
+        return None
+    lead = scores[: k + 1]
+    if any(near - next_one <= TIE for near, next_one in zip(lead, lead[1:], strict=False)):
+        return None
+    return places[:k].tolist(), lead[:k]
+
+
+def best(places: Places, scores: Float32, k: int) -> Answer:
     """The k of ``places`` [n] with the largest ``scores`` [n], largest first, ties (within TIE) in ascending places."""
     kth = np.partition(scores, -k)[-k] if k < len(scores) else -np.inf
     order = np.flatnonzero(~(scores < kth - TIE))  # the k best and all that tie with the last of them
@@ -58,4 +76,4 @@ def best(places: Places, scores: Float32, k: int) -> tuple[Places, Float32]:
     ranked = scores[order]
     runs = np.cumsum(np.diff(-ranked, prepend=-ranked[:1]) > TIE)  # the same number for neighbours that tie
     chosen = order[np.lexsort((places[order], runs))][:k]
-    return places[chosen], scores[chosen]
+    return places[chosen].tolist(), scores[chosen].tolist()

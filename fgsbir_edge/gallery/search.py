@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgsbir_edge.arrays import Float32, normalised, norms
 from fgsbir_edge.errors import EmptyGalleryError
-from fgsbir_edge.gallery.flat import CHUNK, FaissFlat, Flat, NumpyFlat, Places, Rows, SearchOptions, wants_faiss
-from fgsbir_edge.gallery.nearest import Question, Scored, best, nearest
+from fgsbir_edge.gallery.flat import CHUNK, FaissFlat, Flat, NumpyFlat, Places, Rows, SearchOptions, chosen
+from fgsbir_edge.gallery.native_flat import NativeFlat, NativeHalfFlat
+from fgsbir_edge.gallery.nearest import Answer, Question, Scored, best, nearest
+from fgsbir_edge.gallery.shortlist import Shortlist
 from fgsbir_edge.gallery.store import Entry, Float16
 from fgsbir_edge.head import Adapter, Head
 from fgsbir_edge.inner import native
 from fgsbir_edge.ranking import rank_of
+
+if TYPE_CHECKING:
+    from fgsbir_edge.gallery.cupy_flat import CupyPhotos
 
 MAX_ADAPTED = 8  # adapters whose photo embeddings stay in memory, the latest ones
 MAX_ADAPTED_BYTES = 1 << 29  # that they may take; two stay in any case
@@ -27,8 +31,7 @@ Categories = str | Sequence[str] | None  # one category, any of several, or all 
 Chosen = NDArray[np.intp] | NDArray[np.bool_]  # places, or a mask over all photos
 
 
-@dataclass(frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """A photo found. ``rank`` counts from 1; ``distance`` is Euclidean between unit vectors, 0 to 2."""
 
     name: str
@@ -41,8 +44,10 @@ class Hit:
 class PhotoIndex:
     """Photos in memory: entries and float16 features [N, C], embeddings [N, D] per head and adapter."""
 
-    def __init__(self, entries: Sequence[Entry], features: Float16, options: SearchOptions | None = None) -> None:
-        self.entries, self.options = tuple(entries), options or SearchOptions()
+    def __init__(
+        self, entries: Sequence[Entry], features: Float16, options: SearchOptions | None = None, kept: Shortlist | None = None
+    ) -> None:
+        self.entries, self.options, self.kept = tuple(entries), options or SearchOptions(), kept
         self._features = features
         self.positions = {item.name: place for place, item in enumerate(entries)}
         found: dict[str | None, list[int]] = {}
@@ -53,6 +58,7 @@ class PhotoIndex:
         self._lengths: dict[str, Float32] = {}  # head digest: lengths of outputs [N, 1]
         self._adapted: OrderedDict[str, Float32] = OrderedDict()
         self._flats: OrderedDict[str, Flat] = OrderedDict()
+        self._device: CupyPhotos | None = None
 
     @property
     def categories(self) -> list[str]:
@@ -103,34 +109,48 @@ class PhotoIndex:
         Nearest first, ties in gallery order. Exact, but where ``SearchOptions.shortlist`` is given and an adapter moves photos.
         """
         moving = adapter if adapter is not None and adapter.moves("photo") else None
-        queries = head.embed(sketches) if adapter is None else adapter.embed(head, sketches, "sketch")
+        queries = self._queries(sketches, head, adapter)
         allowed, available = self._allowed(places)
-        length = self.options.shortlist
-        found: Iterable[tuple[Places, Float32]]
+        length = None if moving is None else self.shortlist(head)
+        found: Iterable[Answer]
         if moving is not None and length is not None and length < available:
-            base = Question(head.embed(sketches), length, allowed, available)
+            base = Question(self._queries(sketches, head), min(max(k, length), available), allowed, available)
             found = self._reranked(base, queries, k, head, moving)
         else:
             flat = self.flat(head, moving)
             question = Question(queries, min(k, available), allowed, available)
             found = nearest(flat, question, self._scorer(head, moving, flat, queries))
-        return [
-            [self._hit(int(place), rank, float(score)) for rank, (place, score) in enumerate(zip(*answer, strict=True), start=1)]
-            for answer in found
-        ]
+        return [self._hits(*answer) for answer in found]
+
+    def shortlist(self, head: Head) -> int | None:
+        """M for this head; None where all photos are looked at."""
+        if self.options.shortlist != "auto":
+            return self.options.shortlist
+        return None if self.kept is None else self.kept.length(head, len(self.entries))
 
     def flat(self, head: Head, adapter: Adapter | None = None) -> Flat:
         """The index of all photos' embeddings by the head, or by an adapter that moves them; kept for the latest ones."""
         key = head.digest if adapter is None else adapter.digest
         if key not in self._flats:
-            if wants_faiss(self.options, len(self.entries), head.embedding):
-                rows = self._base_rows(head) if adapter is None else self._adapted_rows(head, adapter)
-                self._flats[key] = FaissFlat(rows, (len(self.entries), head.embedding), self.options)
-            else:
-                self._flats[key] = NumpyFlat(self.embeddings(head, adapter))
+            self._flats[key] = self._made(head, adapter)
             self._forget(self._flats, head.embedding)
         self._flats.move_to_end(key)
         return self._flats[key]
+
+    def _made(self, head: Head, adapter: Adapter | None) -> Flat:
+        backend, shape = chosen(self.options), (len(self.entries), head.embedding)
+        half = self.options.storage == "float16"
+        if backend == "cupy":
+            if self._device is None:
+                from fgsbir_edge.gallery.cupy_flat import CupyPhotos
+
+                self._device = CupyPhotos(self._features)
+            return self._device.flat(head, adapter, half)
+        if backend == "faiss" or (backend == "native" and half):
+            rows = self._base_rows(head) if adapter is None else self._adapted_rows(head, adapter)
+            return FaissFlat(rows, shape, self.options) if backend == "faiss" else NativeHalfFlat(rows, shape, self.options.threads)
+        embeddings = self.embeddings(head, adapter)
+        return NativeFlat(embeddings, self.options.threads) if backend == "native" else NumpyFlat(embeddings)
 
     def ranks(self, sketches: Float32, photos: Float32, own: Sequence[int], places: NDArray[np.intp]) -> list[int]:
         """Rank of each sketch's own photo (an index into ``places``), ties against."""
@@ -175,19 +195,17 @@ class PhotoIndex:
         """Unit embeddings by an adapter."""
         return lambda first, last: self._embedded(np.arange(first, last), head, adapter)
 
-    def _scorer(self, head: Head, adapter: Adapter | None, flat: Flat | None, queries: Float32) -> Scored:
+    def _scorer(self, head: Head, adapter: Adapter | None, flat: Flat, queries: Float32) -> Scored:
         """Unrounded inner products of a query with the photos at some places."""
 
         def scored(number: int, places: Places) -> Float32:
-            rows = None if flat is None else flat.rows(places)
+            rows = flat.rows(places)
             products: Float32 = (self._embedded(places, head, adapter) if rows is None else rows) @ queries[number]
             return products
 
         return scored
 
-    def _reranked(
-        self, base: Question, queries: Float32, k: int, head: Head, adapter: Adapter
-    ) -> Iterator[tuple[Places, Float32]]:
+    def _reranked(self, base: Question, queries: Float32, k: int, head: Head, adapter: Adapter) -> Iterator[Answer]:
         """The k nearest among the photos that the base head finds nearest, ``base.k`` of them.
 
         What an adapter adds to a photo's outputs needs its features; the outputs themselves are the stored embedding times its
@@ -200,8 +218,30 @@ class PhotoIndex:
             if rows is None:
                 rows = self._embedded(places, head, adapter)
             else:
-                rows = rows * self._lengths[head.digest][places] + adapter.shift(self.features(places), "photo")
+                rows = rows * self._lengths[head.digest][places] + self._added(places, adapter)
             yield best(places, (rows @ query) / norms(rows)[:, 0], k)
+
+    def _added(self, places: Places, adapter: Adapter) -> Float32:
+        """What an adapter adds to the outputs of some photos, A (X f + 1): float32 [n, D]."""
+        core, (width, rank) = native(), adapter.coefficients.shape
+        features = adapter.support.shape[1]
+        if rank * (width + features) > width * features or not hasattr(core, "half_products"):
+            return adapter.shift(self.features(places), "photo")
+        products = core.half_products(self._features.view(np.uint16), places, adapter.support)
+        added: Float32 = (products + np.float32(1.0)) @ adapter.coefficients.T
+        return added
+
+    def _queries(self, sketches: Float32, head: Head, adapter: Adapter | None = None) -> Float32:
+        """Unit embeddings of sketches."""
+        if adapter is not None and adapter.moves("sketch"):
+            return adapter.embed(head, sketches, "sketch")
+        if adapter is not None:
+            adapter.check(head)
+        core = native()
+        if not hasattr(core, "embed_rows"):
+            return head.embed(sketches)
+        unit: Float32 = core.embed_rows(head.weight, head.bias, sketches)
+        return unit
 
     def _forget(self, kept: OrderedDict[str, Any], width: int) -> None:
         """Drop the oldest of what is kept for adapters: at most MAX_ADAPTED, and MAX_ADAPTED_BYTES where these are large."""
@@ -209,9 +249,12 @@ class PhotoIndex:
         while len(kept) > most:
             kept.popitem(last=False)
 
-    def _hit(self, place: int, rank: int, similarity: float) -> Hit:
-        item = self.entries[place]
-        return Hit(item.name, item.id, rank, max(0.0, 2.0 - 2.0 * similarity) ** 0.5, item.category)
+    def _hits(self, places: Sequence[int], similarities: Sequence[float]) -> list[Hit]:
+        entries, hits = self.entries, []
+        for place, similarity in zip(places, similarities, strict=True):
+            item, squared = entries[place], 2.0 - 2.0 * similarity
+            hits.append(Hit(item.name, item.id, len(hits) + 1, squared**0.5 if squared > 0.0 else 0.0, item.category))
+        return hits
 
     def _by_chunks(self, function: Rows, width: int) -> Float32:
         rows = np.empty((len(self.entries), width), np.float32)
