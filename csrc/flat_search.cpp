@@ -154,7 +154,7 @@ void top_products(const FlatRows& rows, const float* queries, std::int64_t queri
 
 void half_products(const std::uint16_t* rows, std::int64_t width, const std::int64_t* places, std::int64_t count,
                    const float* factors, std::int64_t factors_count, float* out) {
-    const Index block = std::max<Index>(kStride, kBlockBytes / 2 / (4 * std::max<Index>(width, 1)));
+    const Index block = std::max<Index>(kStride, 2 * kBlockBytes / (4 * std::max<Index>(width, 1)));
     std::vector<float> widened(static_cast<std::size_t>(std::min(block, count) * width));
     for (Index first = 0; first < count; first += block) {
         const Index now = std::min(block, count - first);

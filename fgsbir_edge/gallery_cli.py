@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from fgsbir_edge.console import Stages, put, put_json, say
+from fgsbir_edge.console import Stages, put, put_json
+from fgsbir_edge.recall_cli import RECALL, add_recall_arguments
 
 GALLERY = "A gallery's file: check that it is whole, save what can be read of a damaged one, copy it while in use; metadata."
 METADATA = "What is known of photos beside their looks, and what searches can filter by (--where)."
@@ -102,6 +104,7 @@ def _keys(arguments: argparse.Namespace, _: Stages) -> int:
         for key, facts in keys.items():
             put(f"{key}\t{facts.photos}\t{', '.join(facts.kinds)}")
     return 0
+    add_recall_arguments(commands.add_parser("recall", help=RECALL, description=RECALL))
 
 
 def _check(arguments: argparse.Namespace, _: Stages) -> int:

@@ -7,6 +7,7 @@ every other backend. It was written against a stand-in and has not been run on a
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -99,7 +100,7 @@ class CupyFlat:
         owners, which = cupy.nonzero((products >= least) & (products > -np.inf))
         found, owner, place = products[owners, which].get(), owners.get(), which.get()
         ends = np.searchsorted(owner, np.arange(len(queries) + 1))
-        for number, (begin, end) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+        for number, (begin, end) in enumerate(itertools.pairwise(ends.tolist())):
             order = np.argsort(-found[begin:end], kind="stable")[:count] + begin
             scores[number], places[number] = found[order], place[order]
 

@@ -66,7 +66,7 @@ class SearchOptions:
                 f"expected one of {get_args(Backend)} and one of {get_args(Storage)}"
             )
         if self.storage not in STORAGES[self.backend]:
-            raise ValueError(f"backend {self.backend!r} has no storage {self.storage!r}, expected one of {STORAGES[self.backend]}")
+            raise ValueError(f"{self.backend!r} has no storage {self.storage!r}, expected one of {STORAGES[self.backend]}")
         if self.threads < 1 or (isinstance(self.shortlist, int) and self.shortlist < 1):
             raise ValueError(f"threads is {self.threads} and shortlist {self.shortlist}, expected at least 1")
         if isinstance(self.shortlist, str) and self.shortlist != "auto":

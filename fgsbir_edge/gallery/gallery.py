@@ -72,6 +72,11 @@ class Gallery:
         self._search_options = options
         self._index = None
 
+    def keep_shortlist(self, shortlist: Shortlist) -> None:
+        """Write a shortlist's length to the file, for searches with ``SearchOptions(shortlist="auto")``. Raises OutputError."""
+        shortlist.keep(self._store)
+        self._index = None
+
     @classmethod
     def create(cls, path: str | os.PathLike[str], bundle: Bundle) -> Gallery:
         """A new, empty gallery. Raises OutputError when the file exists or cannot be made."""

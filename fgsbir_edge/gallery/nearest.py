@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgsbir_edge.arrays import Float32
-from fgsbir_edge.gallery.flat import ROUNDING, Flat, Places
+from fgsbir_edge.gallery.flat import ROUNDING, Flat, Places, largest
 from fgsbir_edge.ranking import TIE
 
 SPARE = 16  # candidates beyond k: the next one must be seen to lie farther than the last answer
@@ -38,10 +39,11 @@ def nearest(flat: Flat, question: Question, scored: Scored) -> list[Answer]:
     rough, places = flat.top(question.queries, count, question.allowed)
     answers = []
     for number in range(len(question.queries)):
-        plain = _plain(rough[number], places[number], k, flat.error, count == available)
-        if plain is not None:
-            answers.append(plain)
-            continue
+        if flat.error <= ROUNDING:
+            plain = _plain(places[number], rough[number], k)
+            if plain is not None and (count == available or plain[1][-1] - TIE > float(rough[number, -1]) + flat.error):
+                answers.append(plain)  # the index's own products are unrounded, and decide
+                continue
         candidates, last = places[number], float(rough[number, -1])
         while True:
             scores = scored(number, candidates)
@@ -55,22 +57,21 @@ def nearest(flat: Flat, question: Question, scored: Scored) -> list[Answer]:
     return answers
 
 
-def _plain(products: Float32, places: Places, k: int, error: float, complete: bool) -> Answer | None:
-    """The answer where the index's own products [n] decide it: unrounded, and none of the k best ties with another."""
-    if error > ROUNDING:
-        return None
-    scores = products.tolist()
-    if not complete and not scores[k - 1] - TIE > scores[-1] + error:
-        return None
-    lead = scores[: k + 1]
-    if any(near - next_one <= TIE for near, next_one in zip(lead, lead[1:], strict=False)):
+def _plain(places: Places, scores: Float32, k: int) -> Answer | None:
+    """The first k of ``places`` [n] with descending ``scores`` [n], where none of them ties with the next one."""
+    lead = scores[: k + 1].tolist()
+    if any(near - far <= TIE for near, far in itertools.pairwise(lead)):
         return None
     return places[:k].tolist(), lead[:k]
 
 
 def best(places: Places, scores: Float32, k: int) -> Answer:
     """The k of ``places`` [n] with the largest ``scores`` [n], largest first, ties (within TIE) in ascending places."""
-    kth = np.partition(scores, -k)[-k] if k < len(scores) else -np.inf
+    first = largest(scores, min(k + 1, len(scores)))
+    plain = _plain(places[first], scores[first], k)
+    if plain is not None:
+        return plain
+    kth = float(scores[first[min(k, len(first)) - 1]])
     order = np.flatnonzero(~(scores < kth - TIE))  # the k best and all that tie with the last of them
     order = order[np.argsort(-scores[order], kind="stable")]
     ranked = scores[order]

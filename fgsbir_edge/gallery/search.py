@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -59,6 +61,13 @@ class PhotoIndex:
         self._adapted: OrderedDict[str, Float32] = OrderedDict()
         self._flats: OrderedDict[str, Flat] = OrderedDict()
         self._device: CupyPhotos | None = None
+
+    @classmethod
+    def exactly(cls, other: PhotoIndex) -> PhotoIndex:
+        """The same photos, and all of them looked at in every search; shares what ``other`` keeps in memory."""
+        made = copy.copy(other)
+        made.options = replace(other.options, shortlist=None)
+        return made
 
     @property
     def categories(self) -> list[str]:
@@ -139,7 +148,7 @@ class PhotoIndex:
 
     def _made(self, head: Head, adapter: Adapter | None) -> Flat:
         backend, shape = chosen(self.options), (len(self.entries), head.embedding)
-        half = self.options.storage == "float16"
+        half, threads = self.options.storage == "float16", self.options.threads
         if backend == "cupy":
             if self._device is None:
                 from fgsbir_edge.gallery.cupy_flat import CupyPhotos
@@ -148,9 +157,9 @@ class PhotoIndex:
             return self._device.flat(head, adapter, half)
         if backend == "faiss" or (backend == "native" and half):
             rows = self._base_rows(head) if adapter is None else self._adapted_rows(head, adapter)
-            return FaissFlat(rows, shape, self.options) if backend == "faiss" else NativeHalfFlat(rows, shape, self.options.threads)
+            return FaissFlat(rows, shape, self.options) if backend == "faiss" else NativeHalfFlat(rows, shape, threads)
         embeddings = self.embeddings(head, adapter)
-        return NativeFlat(embeddings, self.options.threads) if backend == "native" else NumpyFlat(embeddings)
+        return NativeFlat(embeddings, threads) if backend == "native" else NumpyFlat(embeddings)
 
     def ranks(self, sketches: Float32, photos: Float32, own: Sequence[int], places: NDArray[np.intp]) -> list[int]:
         """Rank of each sketch's own photo (an index into ``places``), ties against."""
@@ -177,7 +186,7 @@ class PhotoIndex:
     def _embedded(self, places: Places, head: Head, adapter: Adapter | None) -> Float32:
         """Unit embeddings of some photos from their stored features."""
         rows = self.features(places)
-        return head.embed(rows) if adapter is None else adapter.embed(head, rows, "photo")
+        return self._units(rows, head) if adapter is None else adapter.embed(head, rows, "photo")
 
     def _base_rows(self, head: Head) -> Rows:
         """Unit embeddings by the head; the lengths of their outputs are noted on the way."""
@@ -237,10 +246,14 @@ class PhotoIndex:
             return adapter.embed(head, sketches, "sketch")
         if adapter is not None:
             adapter.check(head)
+        return self._units(sketches, head)
+
+    def _units(self, features: Float32, head: Head) -> Float32:
+        """Unit embeddings by the head; features are finite."""
         core = native()
         if not hasattr(core, "embed_rows"):
-            return head.embed(sketches)
-        unit: Float32 = core.embed_rows(head.weight, head.bias, sketches)
+            return head.embed(features)
+        unit: Float32 = core.embed_rows(head.weight, head.bias, features)
         return unit
 
     def _forget(self, kept: OrderedDict[str, Any], width: int) -> None:
@@ -250,11 +263,11 @@ class PhotoIndex:
             kept.popitem(last=False)
 
     def _hits(self, places: Sequence[int], similarities: Sequence[float]) -> list[Hit]:
-        entries, hits = self.entries, []
-        for place, similarity in zip(places, similarities, strict=True):
-            item, squared = entries[place], 2.0 - 2.0 * similarity
-            hits.append(Hit(item.name, item.id, len(hits) + 1, squared**0.5 if squared > 0.0 else 0.0, item.category))
-        return hits
+        found = zip(map(self.entries.__getitem__, places), similarities, strict=True)
+        return [
+            Hit(item.name, item.id, rank, (2.0 - 2.0 * score) ** 0.5 if score < 1.0 else 0.0, item.category)
+            for rank, (item, score) in enumerate(found, start=1)
+        ]
 
     def _by_chunks(self, function: Rows, width: int) -> Float32:
         rows = np.empty((len(self.entries), width), np.float32)
