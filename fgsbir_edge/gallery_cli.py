@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from fgsbir_edge.console import Stages, put, put_json, say
-from fgsbir_edge.console import Stages, put, put_json
 from fgsbir_edge.recall_cli import RECALL, add_recall_arguments
 
 GALLERY = "A gallery's file: check that it is whole, save what can be read of a damaged one, copy it while in use; metadata."
@@ -30,6 +29,7 @@ def add_gallery_commands(parser: argparse.ArgumentParser) -> None:
             one.add_argument("target", metavar="NEW")
         one.add_argument("--json", action="store_true", help="print one JSON object")
         one.set_defaults(run=function)
+    add_recall_arguments(commands.add_parser("recall", help=RECALL, description=RECALL))
     _add_metadata_commands(commands.add_parser("metadata", help=METADATA, description=METADATA))
 
 
@@ -104,7 +104,6 @@ def _keys(arguments: argparse.Namespace, _: Stages) -> int:
         for key, facts in keys.items():
             put(f"{key}\t{facts.photos}\t{', '.join(facts.kinds)}")
     return 0
-    add_recall_arguments(commands.add_parser("recall", help=RECALL, description=RECALL))
 
 
 def _check(arguments: argparse.Namespace, _: Stages) -> int:
