@@ -109,6 +109,12 @@ class GalleryFormatError(FgsbirError):
     exit_code = 25
 
 
+class ShardFormatError(FgsbirError):
+    """A file is not a shard of encoded photos, is damaged, or shards of its run are missing."""
+
+    exit_code = 60
+
+
 class SketchFormatError(FgsbirError):
     """A sketch file or array is not in the format it claims, or its format is unknown."""
 

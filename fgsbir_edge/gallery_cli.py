@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from fgsbir_edge.console import Stages, put, put_json, say
 from fgsbir_edge.recall_cli import RECALL, add_recall_arguments
+from fgsbir_edge.shards_cli import add_merge_command
 
 GALLERY = "A gallery's file: check that it is whole, save what can be read of a damaged one, copy it while in use; metadata."
 METADATA = "What is known of photos beside their looks, and what searches can filter by (--where)."
@@ -30,6 +31,7 @@ def add_gallery_commands(parser: argparse.ArgumentParser) -> None:
         one.add_argument("--json", action="store_true", help="print one JSON object")
         one.set_defaults(run=function)
     add_recall_arguments(commands.add_parser("recall", help=RECALL, description=RECALL))
+    add_merge_command(commands)
     _add_metadata_commands(commands.add_parser("metadata", help=METADATA, description=METADATA))
 
 

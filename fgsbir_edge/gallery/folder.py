@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fgsbir_edge.arrays import Float32
 from fgsbir_edge.errors import FgsbirError, UnreadableImageError
-from fgsbir_edge.gallery.store import Item, PhotoFile, Store
+from fgsbir_edge.gallery.store import Item, PhotoFile
 from fgsbir_edge.preprocess import InputSpec, open_photo
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
@@ -61,10 +61,26 @@ class _Loaded:
     thumbnail: bytes
 
 
+class Sink(Protocol):
+    """What indexing needs of a store."""
+
+    def items(self) -> list[Item]:
+        """Photos that are known."""
+        ...
+
+    def add(self, files: Sequence[PhotoFile], thumbnails: Sequence[bytes], features: Float32) -> None:
+        """Take photos with features [n, C]."""
+        ...
+
+    def refresh(self, files: Sequence[PhotoFile]) -> None:
+        """Note other facts of known photos."""
+        ...
+
+
 class FolderIndexer:
     """One pass over one folder."""
 
-    def __init__(self, store: Store, encoder: PhotoEncoder, folder: Path, category: Category, on_error: OnError | None) -> None:
+    def __init__(self, store: Sink, encoder: PhotoEncoder, folder: Path, category: Category, on_error: OnError | None) -> None:
         self._store, self._encoder, self._on_error = store, encoder, on_error
         self._folder, self._category = folder, category
         self._known = {item.name: item for item in store.items()}
@@ -108,7 +124,7 @@ class FolderIndexer:
         known = self._known.get(name)
         source = str(path.absolute())
         if known is not None:
-            _check_same_place(known, source)
+            check_same_place(known, source)
             if (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns):
                 self.report.unchanged += 1
                 if known.source != source or known.category != self._category_of(name):
@@ -164,7 +180,7 @@ def _walk(root: Path, recursive: bool) -> Iterator[str]:
                 yield Path(here, name).relative_to(root).as_posix()
 
 
-def _check_same_place(known: Item, source: str) -> None:
+def check_same_place(known: Item, source: str) -> None:
     """Two photos cannot have one name; a folder that was moved as a whole may keep its names."""
     if known.source != source and os.path.exists(known.source) and not os.path.samefile(known.source, source):
         raise UnreadableImageError(
