@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from fgsbir_edge.gallery.merge import merge_into
 from fgsbir_edge.gallery.metadata import Given, Metadata
 from fgsbir_edge.gallery.people import People, Shown
+from fgsbir_edge.gallery.shards import Part, Shard
 from fgsbir_edge.gallery.store import PhotoFile, Store
 from fgsbir_edge.head import Adapter, Head
 
@@ -22,16 +24,22 @@ def head() -> Head:
 
 
 def change(store: Store, number: int) -> None:
-    """Change ``number`` of the history: photos are added, replaced, described, removed; people show, undo, are forgotten."""
+    """Change ``number``: photos come, also from shards, change, are described, go; people show, undo, are forgotten."""
     rng = np.random.default_rng([7, number])
-    kind = rng.choice(["add", "add", "remove", "show", "show", "show", "undo", "forget", "describe"])
+    kind = rng.choice(["add", "merge", "remove", "show", "show", "show", "undo", "forget", "describe"])
     people = People(store)
     person = f"person {rng.integers(PEOPLE)}"
-    if kind == "add":
+    if kind in ("add", "merge"):
         chosen = sorted({int(i) for i in rng.integers(NAMES, size=rng.integers(1, 9))})
-        files = [PhotoFile(f"{i:02d}.jpg", "c" if i % 3 else None, f"/nowhere/{i}", 1, number, "") for i in chosen]
+        files = [PhotoFile(f"{i:02d}.jpg", "c" if i % 3 else None, f"/nowhere/{i}", 1, number, f"{number}") for i in chosen]
         rows = rng.normal(size=(len(files), FEATURES)).astype(np.float32)
-        store.add(files, [rng.bytes(int(rng.integers(10, 4000))) for _ in files], rows)
+        thumbnails = [rng.bytes(int(rng.integers(10, 4000))) for _ in files]
+        if kind == "add":
+            store.add(files, thumbnails, rows)
+        else:
+            merge_into(
+                store, [Shard(Part(DIGEST, FEATURES, "run", 0, 1), tuple(files), rows.astype(np.float16), tuple(thumbnails))]
+            )
     elif kind == "remove":
         store.remove([f"{int(i):02d}.jpg" for i in rng.integers(NAMES, size=2)])
     elif kind == "show":

@@ -6,6 +6,7 @@ work, gigabytes) is a fault.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import tempfile
@@ -20,7 +21,7 @@ from PIL import Image, ImageDraw
 from attacks.gallery_ops import DIGEST, EMBEDDING, FEATURES, change, head
 from fgsbir_edge.bundle import DEFAULT_FOLDER, Bundle
 from fgsbir_edge.encoder.engine_file import EngineFileError, pack, unpack
-from fgsbir_edge.errors import FgsbirError
+from fgsbir_edge.errors import FgsbirError, ShardFormatError
 from fgsbir_edge.formats import read_sketch
 from fgsbir_edge.formats.drawing import read_drawing
 from fgsbir_edge.formats.qmul import read_qmul, read_strokes_npz, write_qmul, write_strokes_npz
@@ -31,11 +32,13 @@ from fgsbir_edge.gallery.check import check
 from fgsbir_edge.gallery.columns import Columns
 from fgsbir_edge.gallery.filter_text import parse_filter
 from fgsbir_edge.gallery.filters import as_filter
+from fgsbir_edge.gallery.merge import merge_into
 from fgsbir_edge.gallery.metadata import Metadata
 from fgsbir_edge.gallery.metadata_table import read_metadata_table
 from fgsbir_edge.gallery.people import People
 from fgsbir_edge.gallery.repair import repair
-from fgsbir_edge.gallery.store import MEMORY, Store
+from fgsbir_edge.gallery.shards import Failed, Part, Shard, load_shard, parse_shard
+from fgsbir_edge.gallery.store import MEMORY, PhotoFile, Store
 from fgsbir_edge.head import Adapter, Head
 from fgsbir_edge.pairs import read_pairs
 from fgsbir_edge.photo import load_photo
@@ -164,6 +167,31 @@ def _use_gallery(path: Path) -> None:
             saved.unlink(missing_ok=True)
 
 
+def _shards() -> list[bytes]:
+    rng = np.random.default_rng(0)
+    files = tuple(PhotoFile(f"{i}.jpg", "c" if i else None, f"/nowhere/{i}.jpg", 10, 2, "ab" * 32) for i in range(3))
+    rows, thumbnails = rng.normal(size=(3, FEATURES)).astype(np.float16), (b"\xff\xd8\xff1", b"\xff\xd8\xff22", b"\xff\xd8\xff")
+    whole = Shard(Part(DIGEST, FEATURES, "run", 0, 2), files, rows, thumbnails, (Failed("bad.jpg", "not an image", 3, 4),))
+    empty = Shard(Part(DIGEST, FEATURES, "run", 1, 2), (), rows[:0], (), (Failed("gone.jpg", "no such file", None, None),))
+    return _written(".shard", whole.save, empty.save)()
+
+
+def _use_shard(path: Path) -> None:
+    """Read it; then as if its hash were right, as that of a hostile file would be, and into a gallery."""
+    with contextlib.suppress(ShardFormatError):
+        load_shard(path)
+    try:
+        shard = parse_shard(path.read_bytes(), sealed=False)
+    except ValueError as error:
+        raise ShardFormatError(str(error)) from error
+    store = Store.create(MEMORY, shard.part.features_digest, shard.part.features)
+    try:
+        merge_into(store, [shard])
+        store.load()
+    finally:
+        store.close()
+
+
 def _manifests() -> list[bytes]:
     manifest = json.loads((DEFAULT_FOLDER / "manifest.json").read_text(encoding="utf-8"))
     return [json.dumps(manifest).encode()]
@@ -257,6 +285,7 @@ TARGETS: dict[str, Target] = {
     "manifest": Target(".json", _open_bundle, _manifests, binary=False),
     "person": Target(".person", lambda path: _people().load(path), _written(".person", _person)),
     "gallery": Target(".gallery", _use_gallery, _written(".gallery", _gallery(4), _gallery(25))),
+    "shard": Target(".shard", _use_shard, _shards),
     "engine": Target(
         ".engine", lambda path: unpack(path.read_bytes(), "ab" * 32), lambda: [pack("ab" * 32, b"content", {"name": "x"})]
     ),

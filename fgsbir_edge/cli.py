@@ -87,7 +87,9 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     bench = add("bench", bench_cli.bench_command, bench_cli.DESCRIPTION)
     bench_cli.add_arguments(bench)
     doctor = add("doctor", _doctor, "Say what is installed, what is missing and whether that matters.")
-    doctor.add_argument("--selftest", action="store_true", help="try all that is here against the processor's answers")
+    deeper = doctor.add_mutually_exclusive_group()
+    deeper.add_argument("--selftest", action="store_true", help="try all that is here against the processor's answers")
+    deeper.add_argument("--gallery", metavar="FILE", help="look for faults in this gallery too")
     doctor.add_argument("--bundle", metavar="DIR", help="with --selftest: model folder (the one in the package)")
     for one in (index, listing, remove, query, doctor):
         one.add_argument("--json", action="store_true", help="print one JSON object")
@@ -203,7 +205,7 @@ def _doctor(arguments: argparse.Namespace, _: Stages) -> int:
 
     if arguments.selftest:
         return _selftest(arguments)
-    facts = examine()
+    facts = examine(arguments.gallery)
     if arguments.json:
         put_json(facts)
     else:

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import platform
 import sys
+from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
@@ -37,16 +38,17 @@ GPU_LIBRARIES = {
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")  # packages of one module: the one installed last wins
 
 
-def examine() -> dict[str, Any]:
-    """Facts about this installation as plain JSON values; ``healthy`` is whether a search would run."""
+def examine(gallery: str | None = None) -> dict[str, Any]:
+    """Facts about this installation, and a gallery's file, as plain JSON values; ``healthy`` is whether a search would run."""
     import fgsbir_edge
 
     native, bundle = _native(), _bundle()
     packages = {name: _version(name) for name in REQUIRED}
     packages["onnxruntime"] = packages["onnxruntime"] or _version("onnxruntime-gpu")
-    providers = _providers()
+    providers, checked = _providers(), {} if gallery is None else {"gallery": _gallery(gallery)}
+    installed = "error" not in native and "error" not in bundle and all(packages.values()) and bool(providers)
     return {
-        "healthy": "error" not in native and "error" not in bundle and all(packages.values()) and bool(providers),
+        "healthy": installed and not any(found["faults"] for found in checked.values()),
         "fgsbir_edge": getattr(fgsbir_edge, "__version__"),  # noqa: B009 - lazy attribute, unknown to type checkers
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -61,6 +63,7 @@ def examine() -> dict[str, Any]:
         "jetson": jetson.state(),
         "default_bundle": bundle,
         "optional": {name: {"version": _version(name), "for": purpose} for name, purpose in OPTIONAL.items()},
+        **checked,
     }
 
 
@@ -84,6 +87,7 @@ def report(facts: dict[str, Any]) -> str:
         lines.append(f"Jetson        {found['model']}, L4T {found['l4t']}, power mode {found['power_mode']}")
     lines.append(f"bundle        {bundle.get('error') or ', '.join(f'{key} {value}' for key, value in bundle.items())}")
     lines += [f"{name:<13} {entry['version'] or 'not installed'} ({entry['for']})" for name, entry in facts["optional"].items()]
+    lines += _gallery_lines(facts["gallery"]) if "gallery" in facts else []
     lines.append("all is well" if facts["healthy"] else "something is wrong: see the lines in capitals or with 'error' above")
     return "\n".join(lines)
 
@@ -93,6 +97,23 @@ def _backends() -> dict[str, str]:
     from fgsbir_edge.encoder.backends import BACKENDS, missing
 
     return {name: missing(name) for name in BACKENDS}
+
+
+def _gallery(path: str) -> dict[str, Any]:
+    """What ``fgsbir-edge gallery check`` finds; a file that is no gallery is one fault."""
+    from fgsbir_edge.gallery.check import CheckReport, check
+
+    try:
+        return asdict(check(path))
+    except FgsbirError as error:
+        return asdict(CheckReport(path, faults=[str(error)]))
+
+
+def _gallery_lines(found: dict[str, Any]) -> list[str]:
+    if not found["faults"]:
+        return [f"gallery       {found['path']}: {found['photos']} photos, {found['people']} people, no fault found"]
+    remedy = f"fgsbir-edge gallery repair {found['path']} NEW saves what can be read"
+    return [*(f"gallery       ERROR: {fault}" for fault in found["faults"]), f"              restore a copy, or {remedy}"]
 
 
 def _library(name: str) -> dict[str, str | None]:

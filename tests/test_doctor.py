@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from attacks.gallery_ops import DIGEST, FEATURES
 from fgsbir_edge import doctor
 from fgsbir_edge.bundle import Bundle
+from fgsbir_edge.cli import main
 from fgsbir_edge.encoder.backends import Setting
 from fgsbir_edge.encoder.choose import Choice, store
 from fgsbir_edge.errors import TensorrtMissingError
+from fgsbir_edge.gallery.store import Store
 
 
 @pytest.fixture
@@ -69,3 +75,21 @@ def test_a_jetson(monkeypatch: pytest.MonkeyPatch) -> None:
     state = {"model": "Orin Nano", "l4t": "36.4.7", "power_mode": "15W", "clocks_mhz": {}, "clocks_pinned": False}
     monkeypatch.setattr("fgsbir_edge.jetson.state", lambda: state)
     assert "Jetson        Orin Nano, L4T 36.4.7, power mode 15W\n" in report()
+
+
+def test_a_gallerys_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "g.gallery"
+    Store.create(str(path), DIGEST, FEATURES).close()
+    assert main(["doctor", "--gallery", str(path)]) == 0
+    assert f"gallery       {path}: 0 photos, 0 people, no fault found\n" in capsys.readouterr().out
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO blocks (count, crc, data) VALUES (1, 2, x'00')")
+        connection.commit()
+    assert main(["doctor", "--gallery", str(path)]) == 1
+    out = capsys.readouterr().out
+    assert f"gallery       ERROR: block 1 has 1 bytes, expected {2 * FEATURES}\n" in out
+    assert f"fgsbir-edge gallery repair {path} NEW" in out
+    assert main(["doctor", "--json", "--gallery", str(tmp_path / "nothing")]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert not found["healthy"]
+    assert "no such gallery" in found["gallery"]["faults"][0]

@@ -88,7 +88,7 @@ def _per_shard(text: str) -> int:
 def launched(devices: int | None, nodes: int | None) -> Any:
     """A Fabric with its processes started. Under torchrun their number is torchrun's, unless it is given."""
     from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     devices = here if devices is None else devices

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from fgsbir_edge.errors import GalleryMismatchError, ShardFormatError, UnreadableImageError
 from fgsbir_edge.gallery.folder import BATCH, AddReport, check_same_place
-from fgsbir_edge.gallery.shards import Float16, Part, Shard, load_shard, shard_paths
-from fgsbir_edge.gallery.store import Item, PhotoFile, Store
+from fgsbir_edge.gallery.shards import Part, Shard, load_shard, shard_paths
+from fgsbir_edge.gallery.store import Float16, Item, PhotoFile, Store
 
 _New = tuple[PhotoFile, bytes, Float16]  # file, thumbnail, features [C]
 
@@ -52,9 +52,14 @@ def merge(
                 f"{path}: indexed with another encoder ({store.features_digest[:12]}, C={store.features}) than that of the "
                 f"shards ({part.features_digest[:12]}, C={part.features}); encode the photos with the gallery's bundle"
             )
-        return _Merger(store, None if photos is None else Path(photos)).run(load_shard(one) for one in paths)
+        return merge_into(store, (load_shard(one) for one in paths), None if photos is None else Path(photos))
     finally:
         store.close()
+
+
+def merge_into(store: Store, shards: Iterable[Shard], photos: Path | None = None) -> MergeReport:
+    """The same for a store that is open and shards in memory, of the store's encoder. Raises OutputError."""
+    return _Merger(store, photos).run(shards)
 
 
 def _in_order(paths: Sequence[Path], partial: bool) -> list[Path]:
@@ -90,7 +95,7 @@ class _Merger:
         self._merged: set[str] = set()
         self.report = MergeReport()
 
-    def run(self, shards: Iterator[Shard]) -> MergeReport:
+    def run(self, shards: Iterable[Shard]) -> MergeReport:
         new: list[_New] = []
         moved: list[PhotoFile] = []  # same content; one transaction at the end is enough for them
         for shard in shards:

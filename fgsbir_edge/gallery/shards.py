@@ -186,7 +186,7 @@ def _check_files(files: Sequence[PhotoFile], failed: Sequence[Failed]) -> None:
         numbers = [number for number in (one.size, one.mtime_ns) if number is not None]
         if not (_plain(one.name) and _plain(one.message) and all(map(_whole, numbers))):
             raise ValueError("what it says of unreadable photos is of other types than that")
-    names = [one.name for one in (*files, *failed)]
+    names = [*(file.name for file in files), *(one.name for one in failed)]
     if len(set(names)) != len(names):
         raise ValueError("it names a photo twice")
 
