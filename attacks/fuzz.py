@@ -2,14 +2,15 @@
 
 Files that a parser accepts are cut, spliced, overwritten and spelt otherwise, again and again, from a fixed seed. What is neither
 accepted nor refused with an error of this package is a fault: it is written to ``--faults`` and named, and the exit code is 1.
-With ``--guided`` one target runs under atheris (``pip install atheris``), which goes by what a file makes the parser do, for as
-long as ``--seconds`` says; files that reached something new are kept in attacks/corpus/TARGET.
+With ``--guided`` targets run under atheris (``pip install atheris``), which goes by what a file makes the parser do, each for as
+long as ``--seconds`` says; files that reached something new are kept in attacks/corpus/TARGET, faults beside these folders.
 """
 
 from __future__ import annotations
 
 import argparse
 import faulthandler
+import os
 import random
 import sys
 import tempfile
@@ -113,14 +114,28 @@ def _keep(path: Path, fault: Path, reason: str) -> None:
     say(f"{fault}: {reason}")
 
 
-def guided(name: str, seconds: int) -> None:
-    """The same under atheris; does not return."""
+def guided(names: Sequence[str], seconds: int) -> bool:
+    """The same under atheris, each target in a process of its own; whether all went well."""
+    import atheris
+
+    atheris.instrument_all()  # once, since it takes longer than many a run
+    outcomes = []
+    for name in names:
+        say(f"guided: {name}")
+        child = os.fork()
+        if child == 0:
+            _guided(name, seconds)
+        outcomes.append(os.waitpid(child, 0)[1])
+    return not any(outcomes)
+
+
+def _guided(name: str, seconds: int) -> None:
+    """Fuzz one target; ends the process."""
     import atheris
 
     target = TARGETS[name]
     kept = Path(__file__).parent / "corpus" / name
     kept.mkdir(parents=True, exist_ok=True)
-    atheris.instrument_all()
     folder = Path(tempfile.mkdtemp())
     for number, data in enumerate(corpus(name)):
         (folder / f"seed{number}").write_bytes(data)
@@ -131,7 +146,7 @@ def guided(name: str, seconds: int) -> None:
         target.refuses(path)
 
     limits = [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=3000", "-max_len=8192"]
-    atheris.Setup([sys.argv[0], str(kept), str(folder), *limits, f"-artifact_prefix={kept.parent}/fault-"], one)
+    atheris.Setup([sys.argv[0], str(kept), str(folder), *limits, f"-artifact_prefix={kept.parent}/fault-{name}-"], one)
     atheris.Fuzz()
 
 
@@ -149,7 +164,7 @@ def main() -> int:
     if unknown:
         parser.error(f"unknown target {unknown[0]!r}; there are {', '.join(TARGETS)}")
     if arguments.guided:
-        guided(names[0], int(arguments.seconds))
+        return 0 if guided(names, int(arguments.seconds)) else 1
     tallies = {name: attack(name, arguments.files, arguments.seconds, arguments.faults, arguments.seed) for name in names}
     put_json({name: asdict(tally) for name, tally in tallies.items()})
     return 1 if any(tally.faults for tally in tallies.values()) else 0
