@@ -25,16 +25,18 @@ from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.encoder import Encoder
 from fgsbir_edge.encoder.onnx import OnnxEncoder
 from fgsbir_edge.engine import Engine
-from fgsbir_edge.errors import NoPairsError, UnknownPersonError, UnknownPhotoError
+from fgsbir_edge.errors import EmptyGalleryError, NoPairsError, UnknownPersonError, UnknownPhotoError
 from fgsbir_edge.gallery import Gallery
 from fgsbir_edge.gallery.check import check
+from fgsbir_edge.gallery.metadata import Given
 from fgsbir_edge.gallery.repair import backup
 from fgsbir_edge.gallery.store import PhotoFile, Store
 from fgsbir_edge.sketch import Sketch
 
 PEOPLE, CATEGORIES, FILES = 12, 5, 60  # FILES: photos that lie on disk
 BLOCK = 32  # photos added at a time
-EXPECTED = (UnknownPersonError, UnknownPhotoError, NoPairsError)  # someone else has removed it meanwhile, or nobody was there yet
+# someone else has removed it meanwhile, or nobody and nothing of the kind was there yet
+EXPECTED = (UnknownPersonError, UnknownPhotoError, NoPairsError, EmptyGalleryError)
 BINS = np.geomspace(1e-4, 1e3, 71)  # seconds; times are counted, not kept
 
 
@@ -162,9 +164,11 @@ class Visitor(Worker):
     weights = {  # noqa: RUF012 - never changed
         "query": 30,
         "query_category": 10,
+        "query_filtered": 10,
         "query_person": 20,
         "query_adapter": 8,
         "feedback": 15,
+        "describe": 2,
         "undo": 4,
         "forget": 2,
         "export_import": 2,
@@ -177,6 +181,9 @@ class Visitor(Worker):
     def query_category(self) -> None:
         self.engine.search(self.sketch(), category=f"category {self.rng.randrange(CATEGORIES)}")
 
+    def query_filtered(self) -> None:
+        self.engine.search(self.sketch(), where=f"price < {self.rng.randrange(1, 100)} or tags = 'tag {self.rng.randrange(9)}'")
+
     def query_person(self) -> None:
         self.engine.search(self.sketch(), person=self.person())
 
@@ -188,6 +195,12 @@ class Visitor(Worker):
 
     def feedback(self) -> None:
         self.engine.feedback(self.sketch(), self.photo(), person=self.person())
+
+    def describe(self) -> None:
+        """What is known of some photos changes."""
+        for _ in range(4):
+            told: Given = {"price": self.rng.randrange(100), "tags": [f"tag {self.rng.randrange(9)}"]}
+            self.engine.gallery.set_metadata({self.photo(): told})
 
     def undo(self) -> None:
         self.engine.learner.undo(self.person())
@@ -206,8 +219,8 @@ class Visitor(Worker):
 class Attendant(Worker):
     """Whoever keeps the gallery: photos come and go, it is copied and checked."""
 
-    weights = {"index": 6, "add_or_remove": 12, "backup": 1, "check": 1, "reopen": 1}  # noqa: RUF012 - never changed
-    added = 0
+    weights = {"index": 6, "add_or_remove": 12, "describe": 6, "backup": 1, "check": 1, "reopen": 1}  # noqa: RUF012
+    describe = Visitor.describe
 
     def index(self) -> None:
         """Some files are new, changed or gone since the last time."""
@@ -241,8 +254,9 @@ class Attendant(Worker):
 class Reader(Worker):
     """Another process, which only searches."""
 
-    weights = {"query": 20, "query_category": 10, "query_person": 10, "reopen": 1}  # noqa: RUF012 - never changed
-    query, query_category, query_person = Visitor.query, Visitor.query_category, Visitor.query_person
+    weights = {"query": 20, "query_category": 10, "query_filtered": 10, "query_person": 10, "reopen": 1}  # noqa: RUF012
+    query, query_category = Visitor.query, Visitor.query_category
+    query_filtered, query_person = Visitor.query_filtered, Visitor.query_person
 
 
 WORKERS: dict[str, Callable[[Place, int], Worker]] = {"visitor": Visitor, "attendant": Attendant, "reader": Reader}

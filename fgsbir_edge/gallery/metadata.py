@@ -120,11 +120,12 @@ class Metadata:
     def set(self, changes: Mapping[str, Given], *, replace: bool = False) -> None:
         """Change photos' metadata in one transaction, key by key (None takes one away), or as a whole with ``replace``.
 
-        Raises MetadataError naming the photo, OutputError; then nothing is changed.
+        Raises MetadataError naming the photo, UnknownPhotoError, OutputError; then nothing is changed.
         """
         if not self._store.has_metadata:
             raise OutputError(f"{self._store.path}: made before metadata and opened read-only; open it for writing once")
         with self._store.writing():
+            self._store.check_photos(changes)
             for photo, given in changes.items():
                 try:
                     facts: Facts = {} if replace else self.of(photo)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fgsbir_edge.arrays import Float32, matrix
-from fgsbir_edge.errors import OutputError, PersonFormatError, UnknownPersonError, UnknownPhotoError
+from fgsbir_edge.errors import OutputError, PersonFormatError, UnknownPersonError
 from fgsbir_edge.files import pack_tensors, read_bounded, unpack_tensors, write_atomic
 from fgsbir_edge.gallery.store import Store
 from fgsbir_edge.head import Adapter, Head
@@ -95,7 +95,7 @@ class People:
             dropped = [row for row in before.rows if row not in known]
             self._db.executemany("UPDATE pairs SET removed = ? WHERE id = ?", [(after.version, row) for row in dropped])
             new = range(len(after.rows), len(after))
-            self._check_photos([after.photos[i] for i in new])
+            self._store.check_photos([after.photos[i] for i in new])
             self._db.executemany(
                 "INSERT INTO pairs (person, photo, sketch, added) VALUES (?, ?, ?, ?)",
                 [(number, after.photos[i], after.sketches[i].astype("<f4").tobytes(), after.version) for i in new],
@@ -199,11 +199,6 @@ class People:
         if found is None or found[1] != before.version or self._at(before.person, found[0], found[1]).rows != before.rows:
             raise OutdatedError
         return found[0]
-
-    def _check_photos(self, photos: Sequence[str]) -> None:
-        for photo in photos:
-            if self._db.execute("SELECT 1 FROM items WHERE name = ?", (photo,)).fetchone() is None:
-                raise UnknownPhotoError(f"photo {photo!r} is not in the gallery any more; it was removed meanwhile")
 
     def _move_to(self, number: int, version: int) -> None:
         """Set the version, and let go of what lies too far back to be undone."""

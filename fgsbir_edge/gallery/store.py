@@ -17,7 +17,7 @@ import contextlib
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgsbir_edge.arrays import Float32
-from fgsbir_edge.errors import GalleryFormatError, NonFiniteError, OutputError
+from fgsbir_edge.errors import GalleryFormatError, NonFiniteError, OutputError, UnknownPhotoError
 from fgsbir_edge.gallery.schema import APPLICATION_ID, SCHEMA, VERSION, WITH_METADATA, WITH_PEOPLE, configure, connect, upgrade
 
 MEMORY = ":memory:"
@@ -230,6 +230,12 @@ class Store:
             for table in ("pairs", "metadata"):
                 self.db.executemany(f"DELETE FROM {table} WHERE photo = ?", [(name,) for name in names])
         self.clear_log()
+
+    def check_photos(self, names: Iterable[str]) -> None:
+        """Within a transaction: are these photos there? Raises UnknownPhotoError where one was removed since it was looked up."""
+        for name in names:
+            if not self.has(name):
+                raise UnknownPhotoError(f"photo {name!r} is not in {self.path} any more; it was removed meanwhile")
 
     def clear_log(self) -> None:
         """Fold the write-ahead log into the file: older pages, with what was deleted, would stay in it."""
