@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fgsbir_edge import adapt_cli, bench_cli, people_cli, zero_sketch_cli
+from fgsbir_edge import adapt_cli, bench_cli, people_cli, serve_cli, zero_sketch_cli
 from fgsbir_edge.adapt_cli import add_gallery_arguments, index_photos, positive
 from fgsbir_edge.console import Stages, exit_codes, put, put_json, run, say
 from fgsbir_edge.engine_cli import ENGINES, add_engine_commands
@@ -86,6 +86,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     add_engine_commands(commands.add_parser("engine", help=ENGINES, description=ENGINES))
     bench = add("bench", bench_cli.bench_command, bench_cli.DESCRIPTION)
     bench_cli.add_arguments(bench)
+    serve_cli.add_arguments(commands.add_parser("serve", help=serve_cli.DESCRIPTION, description=serve_cli.DESCRIPTION))
     doctor = add("doctor", _doctor, "Say what is installed, what is missing and whether that matters.")
     deeper = doctor.add_mutually_exclusive_group()
     deeper.add_argument("--selftest", action="store_true", help="try all that is here against the processor's answers")

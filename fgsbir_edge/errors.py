@@ -203,3 +203,9 @@ class NoStartError(FgsbirError):
     """A zero-sketch start was asked of a bundle that has none."""
 
     exit_code = 38
+
+
+class ServeError(FgsbirError):
+    """The server cannot start: its packages are missing, or it cannot listen where it should."""
+
+    exit_code = 39

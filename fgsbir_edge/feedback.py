@@ -8,14 +8,16 @@ worse, the base head stays. The pair is kept in any case: with more of them, the
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fgsbir_edge.adapt import AdaptOptions, AdaptResult
-from fgsbir_edge.arrays import Float32
-from fgsbir_edge.errors import NoPairsError, OutputError, UnknownPhotoError
+from fgsbir_edge.arrays import Float32, matrix
+from fgsbir_edge.errors import NoPairsError, OutputError, ShapeError, UnknownPhotoError
 from fgsbir_edge.gallery.people import OutdatedError, Shown
 from fgsbir_edge.head import Adapter, Head
 from fgsbir_edge.ranking import rank_of
@@ -72,11 +74,25 @@ class Learner:
         Raises UnknownPhotoError, ValueError (no name), OutputError (nothing is changed), and what reading a sketch raises.
         """
         self._engine.gallery.positions([photo])  # before the sketch costs an encoding
-        features = self._engine.encode_sketches([sketch])[0]
+        return self.show_features(person, self._engine.encode_sketches([sketch]), [photo])
+
+    def show_features(self, person: str, sketches: ArrayLike, photos: Sequence[str]) -> Feedback:
+        """``show`` for k pairs, from features [k, C] of the sketches: one step, which one ``undo`` takes back.
+
+        Raises NoPairsError, ShapeError and what ``show`` raises.
+        """
+        rows = matrix("sketch features", sketches, self._engine.head.features)
+        if len(rows) != len(photos):
+            raise ShapeError(f"{len(rows)} sketches and {len(photos)} photos: give one photo for each sketch")
+        if not photos:
+            raise NoPairsError("no pair to learn from: give at least one sketch and its photo")
+        self._engine.gallery.positions(photos)
         people = self._engine.gallery.people
         for _ in range(ATTEMPTS):
-            before = people.shown_or_nothing(person)
-            after = before.with_pair(photo, features, self._max_pairs)
+            before = after = people.shown_or_nothing(person)
+            for photo, row in zip(photos, rows, strict=True):
+                after = after.with_pair(photo, row, self._max_pairs)
+            after = replace(after, version=before.version + 1)
             feedback = self._learn(after)
             try:
                 people.replace(before, after, feedback.adapter)

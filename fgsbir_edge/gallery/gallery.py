@@ -201,6 +201,13 @@ class Gallery:
             raise self.unknown(name)
         return data
 
+    def item(self, number: int) -> Item:
+        """The photo with this ``id``. Raises UnknownPhotoError."""
+        found = self._store.item(number)
+        if found is None:
+            raise UnknownPhotoError(f"photo {number} is not in the gallery; see 'fgsbir-edge list' for its photos")
+        return found
+
     def add_folder(
         self,
         engine: PhotoEncoder,

@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,7 +147,13 @@ class Store:
         """All photos, in the order in which they were added."""
         with self.errors():
             rows = self.db.execute(f"SELECT {_ITEM_COLUMNS} FROM items ORDER BY id").fetchall()
-        return [Item(row[1], row[2], row[3], row[4], row[5], row[6], row[0], row[7], row[8], row[9]) for row in rows]
+        return [_item(row) for row in rows]
+
+    def item(self, number: int) -> Item | None:
+        """The photo with this id, None where there is none."""
+        with self.errors():
+            row = self.db.execute(f"SELECT {_ITEM_COLUMNS} FROM items WHERE id = ?", (number,)).fetchone()
+        return None if row is None else _item(row)
 
     def thumbnail(self, name: str) -> bytes | None:
         """JPEG bytes of a photo's thumbnail, None for an unknown name."""
@@ -303,3 +310,9 @@ class Store:
             raise
         except DAMAGE as error:
             raise GalleryFormatError(f"{self.path}: damaged or locked ({error}); restore a copy, or index again") from error
+
+
+def _item(row: tuple[Any, ...]) -> Item:
+    """A row of _ITEM_COLUMNS."""
+    number, name, category, source, size, mtime_ns, sha256, block, slot, added_at = row
+    return Item(name, category, source, size, mtime_ns, sha256, number, block, slot, added_at)

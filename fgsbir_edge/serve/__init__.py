@@ -1,0 +1,1 @@
+"""The kiosk: a drawing page and an HTTP API over one engine. Needs the extra ``serve``, is started by ``serve_cli``."""

@@ -1,0 +1,32 @@
+// Starts the page anew when nobody has touched it for a while, and warns before.
+
+const WARNING = 10; // seconds, or a third of the whole where that is less
+const SIGNS = ["pointerdown", "pointermove", "keydown", "wheel", "touchstart"];
+
+export class Idle {
+  constructor(dialog, left, stay, seconds, inUse, reset) {
+    Object.assign(this, { dialog, left, inUse, reset, seconds, warning: Math.min(WARNING, seconds / 3) });
+    if (!seconds) return;
+    for (const sign of SIGNS) addEventListener(sign, () => this.touched(), { capture: true, passive: true });
+    stay.addEventListener("click", () => this.touched());
+    dialog.addEventListener("cancel", () => this.touched());
+    this.touched();
+    setInterval(() => this.look(), 250);
+  }
+  touched() {
+    this.last = performance.now();
+    if (this.dialog.open) this.dialog.close();
+  }
+  look() {
+    const left = this.seconds - (performance.now() - this.last) / 1000;
+    if (!this.inUse()) {
+      this.last = performance.now();
+    } else if (left <= 0) {
+      this.touched();
+      this.reset();
+    } else if (left <= this.warning) {
+      this.left.textContent = Math.ceil(left);
+      if (!this.dialog.open) this.dialog.showModal();
+    }
+  }
+}
