@@ -8,9 +8,11 @@
  "head": {what head.safetensors holds, for people to read},
  "variants": {"fp32": {"file": "encoder.onnx", "sha256": "...", "bytes": n, "accuracy": {...}, "parity": {...}, "made": {...}},
               "fp16": {"file": "encoder.fp16.onnx", ...}, "int8": ...},
+ "confidence": {constants of fgsbir_edge.confidence},
  "provenance": {...}}
 
-"head" and "variants" are younger than version 1; a bundle without them is whole and has the variant fp32 alone.
+"head", "variants" and "confidence" are younger than version 1; a bundle without them is whole, has the variant fp32 alone, and
+its answers have no confidence.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from fgsbir_edge.confidence import Confidence
 from fgsbir_edge.errors import BundleFormatError, BundleHashError, BundleMissingFileError, OutputError
 from fgsbir_edge.files import read_bounded, sync_folder, write_atomic
 from fgsbir_edge.head import Head, digest_of
@@ -45,7 +48,7 @@ class Bundle:
     """A loaded bundle. ``encoder`` holds the very bytes whose hash was checked; ``path`` is None for one made in memory.
 
     ``variants`` always holds "fp32", which is ``encoder``. Variants that were made from another encoder (``replace`` with a new
-    one) are dropped.
+    one) are dropped. ``confidence`` is None where the bundle has no constants for it, or some that this release does not know.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Bundle:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
     variants: Mapping[str, Variant] = field(default_factory=dict)
+    confidence: Confidence | None = None
 
     def __post_init__(self) -> None:
         given = dict(self.variants)
@@ -141,6 +145,7 @@ class Bundle:
             variants = {key: Variant.from_manifest(key, entry) for key, entry in manifest.get("variants", {}).items()}
             if verify and FP32 in variants and variants[FP32].sha256 != hashes[ENCODER]:
                 raise ValueError(f"variant {FP32!r} and {ENCODER} have different hashes")
+            confidence = Confidence.from_manifest(manifest["confidence"]) if "confidence" in manifest else None
             name, provenance = str(manifest["name"]), dict(manifest.get("provenance", {}))
         except KeyError as error:
             raise BundleFormatError(f"{folder / MANIFEST}: {error} is missing; export the bundle again") from error
@@ -156,7 +161,7 @@ class Bundle:
                 f"{folder / HEAD}: weight has shape {list(head.weight.shape)}, the manifest says {[embedding, features]}; "
                 "export the bundle again"
             )
-        return cls(name, spec, encoder, head, provenance, folder, variants)
+        return cls(name, spec, encoder, head, provenance, folder, variants, confidence)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the bundle folder; an existing one is replaced only once the new one is complete. Raises OutputError.
@@ -177,6 +182,7 @@ class Bundle:
             "files": {name: {"sha256": digest(data), "bytes": len(data)} for name, data in parts.items()},
             "head": _described(self.head),
             "variants": {name: entry.to_manifest() for name, entry in self.variants.items()},
+            **({} if self.confidence is None else {"confidence": self.confidence.to_manifest()}),
             "provenance": dict(self.provenance),
         }
         mark = f"{os.getpid()}.{secrets.token_hex(4)}"

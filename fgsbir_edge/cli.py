@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fgsbir_edge import adapt_cli, bench_cli, people_cli, serve_cli, zero_sketch_cli
 from fgsbir_edge.adapt_cli import add_gallery_arguments, index_photos, positive
@@ -14,6 +14,10 @@ from fgsbir_edge.console import Stages, exit_codes, put, put_json, run, say
 from fgsbir_edge.engine_cli import ENGINES, add_engine_commands
 from fgsbir_edge.errors import EmptyGalleryError, UnreadableImageError
 from fgsbir_edge.gallery_cli import GALLERY, add_filter_arguments, add_gallery_commands, say_missing
+
+if TYPE_CHECKING:
+    from fgsbir_edge.confidence import Answer
+    from fgsbir_edge.gallery import Hit
 
 Command = Callable[[argparse.Namespace, Stages], int]
 
@@ -73,6 +77,9 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     learned.add_argument("--adapter", metavar="FILE", help="made by 'adapt'")
     learned.add_argument("--person", metavar="NAME", help="by what 'feedback' has learned of this person")
     query.add_argument("--top", type=positive, default=10, help="how many photos (10)")
+    query.add_argument(
+        "--none-below", type=_share, metavar="P", help="'none of these' where the photo is in the gallery with less"
+    )
     query.add_argument("--true", metavar="PHOTO", help="the photo that is meant: prints its rank, and frames it on the sheet")
     query.add_argument("--sheet", metavar="PNG", help="write a contact sheet")
 
@@ -158,6 +165,7 @@ def _remove(arguments: argparse.Namespace, _: Stages) -> int:
 
 
 def _query(arguments: argparse.Namespace, stages: Stages) -> int:
+    from fgsbir_edge.confidence import answer, wanted
     from fgsbir_edge.engine import Engine
     from fgsbir_edge.preprocess import as_sketch
 
@@ -178,7 +186,8 @@ def _query(arguments: argparse.Namespace, stages: Stages) -> int:
         with stages.stage("encode"):
             features = engine.encode_sketches([sketch])
         with stages.stage("search"):
-            hits = engine.gallery.search(features, arguments.top, **search)[0]
+            found = engine.gallery.search(features, wanted(arguments.top, engine.confidence), **search)[0]
+            hits = answer(found, arguments.top, engine.confidence, adapter=adapter, none_below=arguments.none_below)
         rank = None if arguments.true is None else engine.gallery.ranks(features, [arguments.true], **search)[0]
         if arguments.sheet is not None:
             from fgsbir_edge.sheet import TOP, Row, sketch_picture, write_sheet
@@ -188,17 +197,42 @@ def _query(arguments: argparse.Namespace, stages: Stages) -> int:
             )
             write_sheet(arguments.sheet, os.path.basename(arguments.sketch), [row], engine.gallery)
     if arguments.json:
-        found = [
-            {"rank": hit.rank, "name": hit.name, "category": hit.category, "distance": round(hit.distance, 6)} for hit in hits
-        ]
-        put_json({"sketch": arguments.sketch, "hits": found, "true": arguments.true, "rank": rank, "millis": stages.rounded()})
+        facts = {"hits": [_hit(hit) for hit in hits], "true": arguments.true, "rank": rank, "millis": stages.rounded()}
+        put_json({"sketch": arguments.sketch, **_belief(hits), **facts})
         return 0
     for hit in hits:
-        put(f"{hit.rank}\t{hit.distance:.4f}\t{hit.name}\t{hit.category or ''}")
+        sure = "" if hit.confidence is None else f"\t{hit.confidence:.3f}"
+        put(f"{hit.rank}\t{hit.distance:.4f}\t{hit.name}\t{hit.category or ''}{sure}")
     if rank is not None:
         put(f"true photo {arguments.true}: rank {rank}")
+    if hits.in_gallery is not None:
+        belief = f"{100 * hits.in_gallery:.0f} %"
+        say(
+            f"the photo meant is in the gallery with {belief}"
+            if hits.known
+            else f"none of these: it is in the gallery with {belief}"
+        )
     say(f"time in ms: {stages}")
     return 0
+
+
+def _hit(hit: Hit) -> dict[str, Any]:
+    numbers = {"distance": hit.distance, "score": hit.score, "confidence": hit.confidence}
+    rounded = {name: None if value is None else round(value, 6) for name, value in numbers.items()}
+    return {"rank": hit.rank, "name": hit.name, "category": hit.category, **rounded}
+
+
+def _belief(hits: Answer) -> dict[str, Any]:
+    in_gallery = None if hits.in_gallery is None else round(hits.in_gallery, 6)
+    return {"in_gallery": in_gallery, "known": hits.known, "sure": hits.sure}
+
+
+def _share(text: str) -> float:
+    """A probability, for argparse."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no probability from 0 to 1")
+    return value
 
 
 def _doctor(arguments: argparse.Namespace, _: Stages) -> int:

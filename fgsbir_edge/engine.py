@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from fgsbir_edge.adapt import AdaptOptions, AdaptResult, adapt
 from fgsbir_edge.arrays import Float32
 from fgsbir_edge.bundle import Bundle
+from fgsbir_edge.confidence import Answer, answer, wanted
 from fgsbir_edge.encoder import DeviceEncoder, Encoder
 from fgsbir_edge.encoder.shifts import encode_shifted
 from fgsbir_edge.errors import AdapterMismatchError
 from fgsbir_edge.feedback import Feedback, Learner
-from fgsbir_edge.gallery import AddReport, Gallery, Hit
+from fgsbir_edge.gallery import AddReport, Gallery
 from fgsbir_edge.gallery.filters import Where
 from fgsbir_edge.gallery.flat import CHUNK
 from fgsbir_edge.gallery.folder import Category, OnError
@@ -51,6 +52,7 @@ class Engine:
 
     def __init__(self, bundle: Bundle, encoder: Encoder, gallery: Gallery, *, threads: int = 1) -> None:
         self.bundle, self.gallery = bundle, gallery
+        self.confidence = bundle.confidence  # may be set, to another absent_share say; None: answers without confidence
         self.skipped: list[tuple[str, str]] = []  # (name, message) of photos that indexing could not read
         self._encoder, self._threads = encoder, threads
         self._strokes = strokes_encoder(bundle, encoder)
@@ -191,16 +193,20 @@ class Engine:
         person: str | None = None,
         category: Categories = None,
         where: Where | Sequence[Where] | None = None,
-    ) -> list[Hit]:
+        none_below: float | None = None,
+    ) -> Answer:
         """The k photos nearest to a sketch, nearest first; with ``person`` by what ``feedback`` has learned of them.
 
-        ``category`` (one or several) and ``where`` (``gallery/filters.py``) leave photos out. Raises EmptyGalleryError,
-        FilterError, UnknownPersonError and what ``encode_sketches`` raises.
+        ``category`` (one or several) and ``where`` (``gallery/filters.py``) leave photos out. Hits come with a confidence, and the
+        answer says whether the photo meant is among those searched at all: ``known`` is False below the probability ``none_below``
+        (None: the model's own). Raises EmptyGalleryError, FilterError, UnknownPersonError and what ``encode_sketches`` raises.
         """
         if person is not None:
             adapter = self.learner.adapter(person)
         features = self.encode_sketches([sketch])
-        return self.gallery.search(features, k, head=self.head, adapter=adapter, category=category, where=where)[0]
+        width = wanted(k, self.confidence)
+        hits = self.gallery.search(features, width, head=self.head, adapter=adapter, category=category, where=where)[0]
+        return answer(hits, k, self.confidence, adapter=adapter, none_below=none_below)
 
     def adapt(
         self,

@@ -210,6 +210,11 @@ class Adapter:
         """m, the number of support features that the change is written in."""
         return int(self.support.shape[0])
 
+    @property
+    def changes(self) -> bool:
+        """Whether it does anything to a search: not so where the base head stayed in force."""
+        return self.rank > 0 or self.sketch_shift is not None
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 over everything an adapted embedding depends on; caches are keyed by it."""

@@ -34,13 +34,24 @@ Chosen = NDArray[np.intp] | NDArray[np.bool_]  # places, or a mask over all phot
 
 
 class Hit(NamedTuple):
-    """A photo found. ``rank`` counts from 1; ``distance`` is Euclidean between unit vectors, 0 to 2."""
+    """A photo found. ``rank`` counts from 1; ``distance`` is Euclidean between unit vectors, 0 to 2.
+
+    ``among``: how many photos were searched. ``confidence``: the probability that this is the photo meant
+    (``fgsbir_edge.confidence``), where it was assessed.
+    """
 
     name: str
     id: int
     rank: int
     distance: float
     category: str | None
+    among: int = 0
+    confidence: float | None = None
+
+    @property
+    def score(self) -> float:
+        """The cosine of sketch and photo, -1 to 1."""
+        return 1.0 - self.distance * self.distance / 2.0
 
 
 class PhotoIndex:
@@ -129,7 +140,7 @@ class PhotoIndex:
             flat = self.flat(head, moving)
             question = Question(queries, min(k, available), allowed, available)
             found = nearest(flat, question, self._scorer(head, moving, flat, queries))
-        return [self._hits(*answer) for answer in found]
+        return [self._hits(*answer, available) for answer in found]
 
     def shortlist(self, head: Head) -> int | None:
         """M for this head; None where all photos are looked at."""
@@ -262,10 +273,10 @@ class PhotoIndex:
         while len(kept) > most:
             kept.popitem(last=False)
 
-    def _hits(self, places: Sequence[int], similarities: Sequence[float]) -> list[Hit]:
+    def _hits(self, places: Sequence[int], similarities: Sequence[float], among: int) -> list[Hit]:
         found = zip(map(self.entries.__getitem__, places), similarities, strict=True)
         return [
-            Hit(item.name, item.id, rank, (2.0 - 2.0 * score) ** 0.5 if score < 1.0 else 0.0, item.category)
+            Hit(item.name, item.id, rank, (2.0 - 2.0 * score) ** 0.5 if score < 1.0 else 0.0, item.category, among)
             for rank, (item, score) in enumerate(found, start=1)
         ]
 
