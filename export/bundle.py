@@ -3,6 +3,7 @@
 The ONNX file is checked against PyTorch on real sketches and photos, in batches of odd sizes and on inputs that no camera gives,
 before anything is written: same features within a stated bound, same ranks. Variants (``--variants fp16 int8 int8_cpu``) are
 measured beside it and refused where they lose accuracy. ``--bundle DIR`` instead of a checkpoint adds variants to a bundle.
+``--confidence FILE`` takes the constants that ``training.confidence`` has written; a bundle gets them without any measuring.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from export.provenance import file_sha256, folders, versions
 from export.quantise import Method
 from export.variants import MOST_LOSS, NAMES, QUERIES, Plan, make, measure, measured, refuse
 from fgsbir_edge.bundle import Bundle
+from fgsbir_edge.confidence import Confidence
 from fgsbir_edge.console import put_json, run, say
 from fgsbir_edge.encoder.onnx import OnnxEncoder
-from fgsbir_edge.errors import FgsbirError
+from fgsbir_edge.errors import BundleFormatError, FgsbirError
 from fgsbir_edge.preprocess import InputSpec
 from fgsbir_edge.variant import FP32
 from training.data.folder import PairsFolder
@@ -122,8 +124,32 @@ def _agree(found: Mapping[str, Mapping[str, Any]]) -> None:
         )
 
 
+def read_confidence(path: Path) -> Confidence:
+    """The constants in a file of ``training.confidence``. Raises BundleFormatError."""
+    remedy = "give a file that 'python -m training.confidence --out' has written"
+    try:
+        confidence = Confidence.from_manifest(json.loads(path.read_text(encoding="utf-8"))["confidence"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleFormatError(f"{path}: no constants of confidence in it ({error}); {remedy}") from error
+    if confidence is None:
+        raise BundleFormatError(f"{path}: its confidence is of another version or form; {remedy}")
+    return confidence
+
+
+def add_confidence(source: Path, out: Path, confidence: Confidence) -> None:
+    """Write the bundle `source` with these constants as `out`, which may be the same folder. All else stays as it is."""
+    replace(Bundle.load(source), confidence=confidence).save(out)
+    Bundle.load(out)
+
+
 def write(arguments: argparse.Namespace) -> int:
     """Do what the command line says."""
+    confidence = None if arguments.confidence is None else read_confidence(arguments.confidence)
+    if confidence is not None and arguments.check is None:
+        add_confidence(arguments.bundle, arguments.out, confidence)
+        say(f"{arguments.out} written")
+        put_json(confidence.to_manifest())
+        return 0
     notes = json.loads(arguments.notes.read_text(encoding="utf-8")) if arguments.notes else {}
     check = PairsFolder.read(arguments.check, arguments.pairs)
     plan = Plan(
@@ -142,6 +168,8 @@ def write(arguments: argparse.Namespace) -> int:
     else:
         name = arguments.name or arguments.checkpoint.stem
         report = export(arguments.checkpoint, arguments.out, name, check, notes, half_weights=not arguments.float32, plan=plan)
+    if confidence is not None:
+        add_confidence(arguments.out, arguments.out, confidence)
     say(f"{arguments.out} written")
     put_json(report)
     return 0
@@ -154,7 +182,10 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument("--bundle", type=Path, help="bundle that is to get variants; its fp32 encoder stays as it is")
     options.add_argument("--out", type=Path, required=True, help="bundle folder to write; an existing bundle there is replaced")
     options.add_argument("--name", help="of the bundle; the checkpoint's file name without it")
-    options.add_argument("--check", type=Path, required=True, help="dataset folder that proves parity and accuracy")
+    options.add_argument("--check", type=Path, help="dataset folder that proves parity and accuracy")
+    options.add_argument(
+        "--confidence", type=Path, metavar="FILE", help="of training.confidence: constants that go into the bundle"
+    )
     options.add_argument("--pairs", default="pairs.csv", help="table inside --check")
     options.add_argument("--gallery", choices=get_args(GalleryRule), default="category", help="what a sketch is searched among")
     options.add_argument("--queries", type=int, default=QUERIES, help="rows of that table at most")
@@ -174,7 +205,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    arguments = parser().parse_args()
+    options = parser()
+    arguments = options.parse_args()
+    alone = arguments.bundle is not None and arguments.confidence is not None and not arguments.variants
+    if arguments.check is None and not alone:
+        options.error("--check is needed, unless --confidence alone goes into a --bundle")
     return run(lambda: write(arguments))
 
 

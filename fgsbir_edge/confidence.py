@@ -3,13 +3,15 @@
 From the similarities s_1 >= s_2 >= ... >= s_n of the nearest photos (n at most SHORTLIST), the gallery's size N and whether the
 search was adapted (a is 1 or 0), three kinds of outcome are weighed, and the weights made to sum to 1:
 
-    w_i  = exp((t + t' a) s_i)                                 hit i is the photo meant
-    w_>  = exp((t + t' a) s_n + b_0 + b_1 log((N - n) / n))    it is in the gallery, behind the shortlist (N > n)
-    w_0  = exp(c_0 + c_1 log N + c_2 m + c_3 a + log(p / (1 - p)))    it is not in the gallery
+    t    = t_0 + t_1 log N + t_2 a
+    w_i  = exp(t s_i)                                                       hit i is the photo meant
+    w_>  = exp(t s_n + b_0 + b_1 log((N - n) / n))                          it is in the gallery, behind the shortlist (N > n)
+    w_0  = exp(c_0 + c_1 log N + c_2 m + c_3 d + c_4 a + log(p / (1 - p)))  it is not in the gallery
 
-m is the mean of s_2 .. s_11, the nearest others: where they are all near, a near first hit says less. p is the share of searches
-whose photo is not in the gallery, as it is expected where the kiosk stands. The constants belong to a bundle: they depend on the
-network. ``training.confidence`` fits them on sketches that it has not seen, ``docs/confidence.md`` says how well they hold.
+m is the mean of s_2 .. s_11, the nearest others, d the standard deviation of s_2 .. s_n: where others are near too, a near first
+hit says less. p is the share of searches whose photo is not in the gallery, as it is expected where the kiosk stands. The
+constants belong to a bundle: they depend on the network. ``training.confidence`` fits them on sketches that it has not seen, and
+``docs/confidence.md`` says how well they hold.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 VERSION, FORM = 1, "softmax"
 SHORTLIST = 50  # similarities that are looked at
 OTHERS = 10  # of them, behind the first, that say how crowded it is there
+LARGEST = 10**8  # photos in a gallery up to which nearer ones must be likelier
+LENGTHS = {"slope": 3, "behind": 2, "absent": 5}
 
 
 @dataclass(frozen=True)
@@ -52,17 +56,16 @@ class Assessment:
 
 @dataclass(frozen=True)
 class Confidence:
-    """The constants of a model: ``slope`` t and ``adapted_slope`` t', ``behind`` (b_0, b_1), ``absent`` (c_0, c_1, c_2, c_3).
+    """The constants of a model: ``slope`` (t_0, t_1, t_2), ``behind`` (b_0, b_1), ``absent`` (c_0, .., c_4).
 
     Below ``none_below`` the photo is taken not to be in the gallery, from ``sure_from`` on the first hit to be it; both were
     chosen for an ``absent_share`` p of 0.5. ``provenance``: what they were fitted on, and figures. Raises ValueError where a
-    number is not finite, a slope not above 0, a constant of the gallery's size below 0 or a share not between 0 and 1.
+    number is not finite, t not above 0 in galleries of up to LARGEST photos, or a share not between 0 and 1.
     """
 
-    slope: float
-    adapted_slope: float
+    slope: tuple[float, float, float]
     behind: tuple[float, float]
-    absent: tuple[float, float, float, float]
+    absent: tuple[float, float, float, float, float]
     none_below: float
     sure_from: float
     absent_share: float = 0.5
@@ -70,17 +73,17 @@ class Confidence:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
-        for name, length in (("behind", 2), ("absent", 4)):
+        for name, length in LENGTHS.items():
             values = tuple(float(value) for value in getattr(self, name))
             object.__setattr__(self, name, values)
             if len(values) != length:
                 raise ValueError(f"confidence: {name} has {len(values)} constants, expected {length}")
-        if not all(map(math.isfinite, (self.slope, self.adapted_slope, *self.behind, *self.absent))):
+        if not all(map(math.isfinite, (*self.slope, *self.behind, *self.absent))):
             raise ValueError("confidence: a constant is NaN or infinite")
-        if min(self.absent[1], self.behind[1]) < 0:
-            raise ValueError("confidence: larger galleries would make a photo more likely (absent[1] or behind[1] is below 0)")
-        if not min(self.slope, self.slope + self.adapted_slope) > 0:
-            raise ValueError(f"confidence: slopes {self.slope} and {self.slope + self.adapted_slope} must be above 0")
+        plain, by_size, adapted = self.slope
+        lowest = plain + min(0.0, by_size * math.log(LARGEST)) + min(0.0, adapted)
+        if not lowest > 0:
+            raise ValueError(f"confidence: nearer photos must be likelier, but slopes {self.slope} come down to {lowest:.3g}")
         for name in ("none_below", "sure_from", "absent_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"confidence: {name} is {getattr(self, name)}, expected 0 to 1")
@@ -99,13 +102,14 @@ class Confidence:
             raise ValueError(f"{count} similarities of a gallery of {size}: expected at least one, and no more than photos")
         others = nearest[1 : OTHERS + 1]
         crowd = sum(others) / len(others) if others else 0.0
-        slope, absent = self.slope, self.absent
-        nothing = absent[0] + absent[1] * math.log(size) + absent[2] * crowd
+        log_size, absent = math.log(size), self.absent
+        slope = self.slope[0] + self.slope[1] * log_size
+        nothing = absent[0] + absent[1] * log_size + absent[2] * crowd + absent[3] * _deviation(nearest)
         if adapted:
-            slope, nothing = slope + self.adapted_slope, nothing + absent[3]
+            slope, nothing = slope + self.slope[2], nothing + absent[4]
         nothing += math.log(self.absent_share / (1.0 - self.absent_share))
         first, last = nearest[0], nearest[-1]
-        if not math.isfinite(sum(nearest)):
+        if not math.isfinite(nothing + first):
             raise NonFiniteError("similarities hold NaN or infinity; check the embeddings they were computed from")
         if first + TIE < last:
             raise ValueError("similarities must come nearest first")
@@ -141,9 +145,23 @@ class Confidence:
             raise TypeError("confidence is not an object")
         if (entry["version"], entry["form"]) != (VERSION, FORM):
             return None
-        numbers = {name: float(entry[name]) for name in ("slope", "adapted_slope", "none_below", "sure_from", "absent_share")}
-        lists: dict[str, Any] = {name: tuple(entry[name]) for name in ("behind", "absent")}
+        numbers: dict[str, Any] = {name: float(entry[name]) for name in ("none_below", "sure_from", "absent_share")}
+        lists: dict[str, Any] = {name: tuple(entry[name]) for name in LENGTHS}
         return cls(**numbers, **lists, provenance=dict(entry.get("provenance", {})))
+
+
+def _deviation(nearest: Sequence[float]) -> float:
+    """Standard deviation of all but the first, 0 without others; NaN where one of them is."""
+    count = len(nearest) - 1
+    if count < 1:
+        return 0.0
+    first, total, squares = nearest[0], 0.0, 0.0
+    for similarity in nearest[1:]:
+        lead = first - similarity  # numbers near 0 keep their digits
+        total += lead
+        squares += lead * lead
+    mean = total / count
+    return math.sqrt(max(squares / count - mean * mean, 0.0)) if math.isfinite(mean) else mean
 
 
 class Answer(list["Hit"]):

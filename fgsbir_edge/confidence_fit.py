@@ -6,6 +6,7 @@ has one maximum, which Newton's method finds. A Gaussian around given constants 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -18,10 +19,12 @@ from fgsbir_edge.confidence import OTHERS, SHORTLIST, Confidence
 Float64 = NDArray[np.float64]
 
 ABSENT, BEHIND = -1, SHORTLIST  # places of a photo that is not in the gallery, and of one behind the shortlist
-START = Confidence(5.0, 0.0, (0.0, 0.0), (0.0, 0.0, 0.0, 0.0), 0.5, 0.5)
-WEAK = (100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0)  # how far constants may well be from START: says next to nothing
-STEPS, DONE = 100, 1e-9
-_HALVINGS = 40
+START = Confidence((5.0, 0.0, 0.0), (0.0, 0.0), (0.0,) * 5, 0.5, 0.5)
+CONSTANTS = 10
+WEAK = (100.0,) * CONSTANTS  # how far constants may well be from START: says next to nothing
+FIXED = 1e-6  # a spread that leaves a constant where it starts
+STEPS, DONE = 100, 1e-10
+_SMALLEST_SHARE = 1e-9
 _BLOCK = 4096  # searches at a time
 
 
@@ -58,7 +61,7 @@ def padded(similarities: Sequence[float]) -> Float32:
 
 def probabilities(confidence: Confidence, searches: Searches) -> Float64:
     """What ``Confidence.assess`` gives, for all searches: [T, SHORTLIST + 2], hits, then behind, then absent. Rows sum to 1."""
-    odds = np.log(confidence.absent_share / (1.0 - confidence.absent_share))
+    odds = math.log(confidence.absent_share / (1.0 - confidence.absent_share))
     parts = [_shares(*_terms(searches, part), _vector(confidence), odds) for part in _blocks(len(searches))]
     return np.concatenate([np.empty((0, SHORTLIST + 2)), *parts])
 
@@ -72,15 +75,23 @@ def fit(
 ) -> Confidence:
     """The constants under which what was meant is most likely; thresholds and ``absent_share`` stay those of ``start``.
 
-    ``weights`` [T] say how often each search counts. ``spread``: how far from those of ``start`` the eight constants are expected
-    to be, in the order slope, adapted_slope, absent, behind. Raises ValueError without searches, or where they ask for constants
+    ``weights`` [T] say how often each search counts. ``spread``: how far from those of ``start`` the constants are expected to
+    be, in the order slope, behind, absent. Raises ValueError without searches, or where they ask for constants
     that ``Confidence`` does not allow, such as nearer photos being less likely.
     """
     if not len(searches):
         raise ValueError("no searches to fit to")
     count = np.ones(len(searches)) if weights is None else np.asarray(weights, np.float64)
-    centre, precision = _vector(start), np.square(1.0 / np.asarray(spread, np.float64))
-    odds = np.log(start.absent_share / (1.0 - start.absent_share))
+    centre, width = _vector(start), np.asarray(spread, np.float64).copy()
+    odds = math.log(start.absent_share / (1.0 - start.absent_share))
+    theta = _newton(searches, count, centre, width, odds)
+    t, b, c = (tuple(float(number) for number in part) for part in np.split(theta, (3, 5)))
+    return replace(start, slope=(t[0], t[1], t[2]), behind=(b[0], b[1]), absent=(c[0], c[1], c[2], c[3], c[4]), provenance={})
+
+
+def _newton(searches: Searches, count: Float64, centre: Float64, width: Float64, odds: float) -> Float64:
+    """The constants [10] at which log likelihood and log prior are largest, by Newton's method with halved steps."""
+    precision = np.square(1.0 / width)
     label = np.where(searches.places == ABSENT, SHORTLIST + 1, searches.places)
     terms = [(part, *_terms(searches, part)) for part in _blocks(len(searches))]
 
@@ -91,7 +102,7 @@ def fit(
             total += float(count[part] @ np.log(np.maximum(shares, 1e-300)))
         return total
 
-    theta = centre.copy()
+    theta: Float64 = centre.copy()
     best = value(theta)
     for _ in range(STEPS):
         gradient, curvature = precision * (centre - theta), np.diag(precision)
@@ -99,50 +110,46 @@ def fit(
             shares = _shares(rows, there, theta, odds)
             mean = np.einsum("tm,tmp->tp", shares, rows)
             gradient = gradient + count[part] @ (rows[np.arange(len(rows)), label[part]] - mean)
-            spreads = np.einsum("tmp,tmq->pq", rows * (shares * count[part, None])[:, :, None], rows, optimize=True)
-            curvature = curvature + spreads - np.einsum("t,tp,tq->pq", count[part], mean, mean, optimize=True)
+            weighted = (rows * (shares * count[part, None])[:, :, None]).reshape(-1, len(theta))
+            curvature = curvature + weighted.T @ rows.reshape(-1, len(theta)) - (mean * count[part, None]).T @ mean
         step, share = np.linalg.solve(curvature, gradient), 1.0
-        for _ in range(_HALVINGS):
-            trial = value(theta + share * step)
-            if trial >= best:
-                break
+        trial = value(theta + step)
+        while trial < best and share > _SMALLEST_SHARE:
             share /= 2
-        else:
+            trial = value(theta + share * step)
+        if trial <= best:
             break
-        theta, gained, best = theta + share * step, trial - best, trial
+        theta = theta + share * step
+        gained, best = trial - best, trial
         if gained <= DONE * abs(best):
             break
-    values = [float(number) for number in theta]
-    return replace(
-        start,
-        slope=values[0],
-        adapted_slope=values[1],
-        absent=(values[2], values[3], values[4], values[5]),
-        behind=(values[6], values[7]),
-        provenance={},
-    )
+    return theta
 
 
 def _vector(confidence: Confidence) -> Float64:
-    return np.array([confidence.slope, confidence.adapted_slope, *confidence.absent, *confidence.behind])
+    return np.array([*confidence.slope, *confidence.behind, *confidence.absent])
 
 
 def _terms(searches: Searches, part: slice) -> tuple[Float64, NDArray[np.bool_]]:
-    """What each constant is multiplied by, [T, SHORTLIST + 2, 8], and which outcomes there are [T, SHORTLIST + 2]."""
+    """What each constant is multiplied by, [T, SHORTLIST + 2, 10], and which outcomes there are [T, SHORTLIST + 2]."""
     near = searches.similarities[part].astype(np.float64)
     sizes, adapted = searches.sizes[part], searches.adapted[part].astype(np.float64)
-    there = np.isfinite(near)
+    there, log_size = np.isfinite(near), np.log(sizes)
+    others = there[:, 1:]
+    lead = np.where(others, near[:, :1] - near[:, 1:], 0.0)
+    count = np.maximum(others.sum(axis=1), 1)
+    deviation = np.sqrt(np.maximum(np.square(lead).sum(axis=1) / count - np.square(lead.sum(axis=1) / count), 0.0))
     near = np.where(there, near, 0.0)
-    others = there[:, 1 : OTHERS + 1].sum(axis=1)
-    crowd = near[:, 1 : OTHERS + 1].sum(axis=1) / np.maximum(others, 1)
+    crowd = near[:, 1 : OTHERS + 1].sum(axis=1) / np.maximum(there[:, 1 : OTHERS + 1].sum(axis=1), 1)
     large = sizes > SHORTLIST
-    rows = np.zeros((len(near), SHORTLIST + 2, 8))
+    rows = np.zeros((len(near), SHORTLIST + 2, CONSTANTS))
     rows[:, :SHORTLIST, 0] = near
     rows[:, SHORTLIST, 0] = np.where(large, near[:, -1], 0.0)
-    rows[:, :, 1] = rows[:, :, 0] * adapted[:, None]
-    rows[:, SHORTLIST + 1, 2:6] = np.stack([np.ones(len(near)), np.log(sizes), crowd, adapted], axis=1)
-    rows[:, SHORTLIST, 6] = large
-    rows[:, SHORTLIST, 7] = np.where(large, np.log(np.maximum(sizes - SHORTLIST, 1) / SHORTLIST), 0.0)
+    rows[:, :, 1] = rows[:, :, 0] * log_size[:, None]
+    rows[:, :, 2] = rows[:, :, 0] * adapted[:, None]
+    rows[:, SHORTLIST, 3] = large
+    rows[:, SHORTLIST, 4] = np.where(large, np.log(np.maximum(sizes - SHORTLIST, 1) / SHORTLIST), 0.0)
+    rows[:, SHORTLIST + 1, 5:] = np.stack([np.ones(len(near)), log_size, crowd, deviation, adapted], axis=1)
     return rows, np.concatenate([there, large[:, None], np.ones((len(near), 1), np.bool_)], axis=1)
 
 

@@ -1,10 +1,10 @@
 """Fit the confidence of a model's answers, and say how well it holds.
 
-``python -m training.confidence --model BUNDLE --data DATA/drawings32 DATA/sketchy --twin TWIN --twin-data DATA/chairv2 ... --out F.json``
+``python -m training.confidence --model BUNDLE --data FOLDER... --twin TWIN --twin-data FOLDER... --out F.json``
 
-Nothing is fitted to what the model has trained on: queries are the validation sets of the folders' splits. Where a released model was
-trained on a dataset whole, ``--twin`` names one of the same recipe that was not, and ``--twin-data`` the folders that it answers for.
-``--last-look`` folders have people or categories that splits keep for reports; nothing is fitted to these either.
+Nothing is fitted to what the model has trained on: queries are the validation sets of the folders' splits. Where a released model
+was trained on a dataset whole, ``--twin`` names one of the same recipe that was not, and ``--twin-data`` the folders that it
+answers for. ``--last-look`` folders have people or categories that splits keep for reports; nothing is fitted to these either.
 
 The file's "confidence" is what ``python -m export.bundle --confidence F.json`` puts into a bundle.
 """
@@ -53,7 +53,7 @@ def fit_and_judge(arguments: argparse.Namespace) -> dict[str, Any]:
     facts = {"turns": arguments.turns, "largest gallery": int(trials.searches.sizes.max()), **models}
     summary = {what: {key: found["all"][what][key] for key in ("ece", "auroc")} for what in ("first", "in gallery")}
     confidence = replace(confidence, provenance=_rounded({**facts, "figures": summary}))
-    return _rounded({"confidence": confidence.to_manifest(), **facts, **found})
+    return dict(_rounded({"confidence": confidence.to_manifest(), **facts, **found}))
 
 
 def _trials(domains: Sequence[Domain], adapting: Sequence[Domain], turns: int) -> list[Trials]:

@@ -44,7 +44,8 @@ class Pool:
 class Domain:
     """Queries of one kind: features [Q, C] and the row of each one's photo in ``pool`` [Q].
 
-    ``units`` [Q] str are what intervals resample and what is never on both sides of a fit: people where there are people, else photos.
+    ``units`` [Q] str are what intervals resample and what is never on both sides of a fit: people where there are people, else
+    photos.
     ``tasks`` [Q] str are what an adapter is for: people, else categories.
     """
 

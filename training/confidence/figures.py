@@ -71,8 +71,8 @@ def figures(shares: np.ndarray, trials: Trials, *, intervals: bool = False) -> d
         "in gallery": _of(inside, present),
     }
     if intervals:
-        for name, pair in (("first", (first, right)), ("in gallery", (inside, present))):
-            result[name] |= _intervals(*pair, trials.units)
+        for name, predicted, happened in (("first", first, right), ("in gallery", inside, present)):
+            result[name] |= _intervals(predicted, happened, trials.units)
     return result
 
 
@@ -112,8 +112,8 @@ def sure_from(first: np.ndarray, right: np.ndarray, wrong: float) -> float:
 
 
 def at_thresholds(shares: np.ndarray, trials: Trials, none_below: float, sure: float) -> dict[str, float]:
-    """What both thresholds do: shares of present and absent photos that are turned away; how many first hits are taken as sure, and how
-    many of these are wrong."""
+    """What both thresholds do: shares of present and absent photos that are turned away; how many first hits are taken as sure,
+    and how many of these are wrong."""
     places = trials.searches.places
     away, taken = 1.0 - shares[:, -1] < none_below, shares[:, 0] >= sure
     return {

@@ -8,13 +8,12 @@ import numpy as np
 
 from fgsbir_edge.arrays import Float32
 from fgsbir_edge.confidence import OTHERS, SHORTLIST, Confidence
-from fgsbir_edge.confidence_fit import ABSENT, WEAK, Searches, fit, probabilities
+from fgsbir_edge.confidence_fit import ABSENT, FIXED, WEAK, Searches, fit, probabilities
 from training.confidence.trials import Trials
 
 Judge = Callable[[Searches], np.ndarray]
 Form = Callable[[Trials, np.ndarray], Judge]
 
-_FIXED = 1e-6  # a spread that leaves a constant where it starts
 _MASS = 0.07  # temperature of the logistic form's soft count of near photos, that of the training's loss
 _RIDGE = 1e-3
 
@@ -24,14 +23,19 @@ def softmax(trials: Trials, weights: np.ndarray) -> Judge:
     return _judge(fit(trials.searches, weights))
 
 
+def one_slope(trials: Trials, weights: np.ndarray) -> Judge:
+    """The same, but the slope does not change with the gallery's size."""
+    return _judge(fit(trials.searches, weights, spread=_fixed(1)))
+
+
 def without_crowd(trials: Trials, weights: np.ndarray) -> Judge:
-    """The same, but how near the next photos are plays no part in what is absent."""
-    return _judge(fit(trials.searches, weights, spread=_fixed(4)))
+    """Nor do the next photos play a part in what is absent."""
+    return _judge(fit(trials.searches, weights, spread=_fixed(1, 7, 8)))
 
 
 def without_size(trials: Trials, weights: np.ndarray) -> Judge:
     """Nor does the gallery's size: a softmax with one constant for what is absent."""
-    return _judge(fit(trials.searches, weights, spread=_fixed(3, 4)))
+    return _judge(fit(trials.searches, weights, spread=_fixed(1, 6, 7, 8)))
 
 
 def logistic(trials: Trials, weights: np.ndarray) -> Judge:
@@ -54,7 +58,8 @@ def logistic(trials: Trials, weights: np.ndarray) -> Judge:
 FORMS: dict[str, Form] = {
     "softmax, constant absent weight": without_size,
     "softmax, absent weight by size": without_crowd,
-    "softmax, by size and crowd": softmax,
+    "softmax, absent weight by size and the next photos": one_slope,
+    "softmax, slope by size too": softmax,
     "two logistic regressions": logistic,
 }
 
@@ -64,11 +69,11 @@ def _judge(confidence: Confidence) -> Judge:
 
 
 def _fixed(*places: int) -> tuple[float, ...]:
-    return tuple(_FIXED if place in places else value for place, value in enumerate(WEAK))
+    return tuple(FIXED if place in places else value for place, value in enumerate(WEAK))
 
 
 def _statistics(searches: Searches) -> np.ndarray:
-    """[T, 8]: 1, the best similarity, its lead, log of the others' soft count, log size, the next ones' mean, adapted or not, times best."""
+    """[T, 8]: 1, best similarity, its lead, log soft count of all, log size, the next ones' mean, adapted or not, times best."""
     near: Float32 = searches.similarities
     best, second = near[:, 0], np.where(np.isfinite(near[:, 1]), near[:, 1], near[:, 0])
     lower = np.where(np.isfinite(near), (near - best[:, None]) / _MASS, -np.inf)

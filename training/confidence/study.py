@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from fgsbir_edge.confidence import Confidence
-from fgsbir_edge.confidence_fit import ABSENT, Searches, fit, probabilities
+from fgsbir_edge.confidence import LENGTHS, Confidence
+from fgsbir_edge.confidence_fit import ABSENT, fit, probabilities
 from training.confidence.figures import at_thresholds, bins_of, ece, figures, sure_from, turned_away
 from training.confidence.forms import FORMS, Form, softmax
 from training.confidence.trials import Trials
@@ -58,13 +59,12 @@ def constants(trials: Trials) -> tuple[Confidence, np.ndarray]:
     plain = fit(trials.searches, balanced(trials))
     below = turned_away(1.0 - shares[:, -1], places, TURNED_AWAY)
     sure = sure_from(shares[:, 0], places == 0, WRONG)
-    rounded = {name: tuple(round(value, 4) for value in getattr(plain, name)) for name in ("absent", "behind")}
-    values = {name: round(getattr(plain, name), 4) for name in ("slope", "adapted_slope")}
-    return replace(plain, **values, **rounded, none_below=round(below, 4), sure_from=round(sure, 4)), shares
+    rounded: dict[str, Any] = {name: tuple(round(value, 4) for value in getattr(plain, name)) for name in LENGTHS}
+    return replace(plain, **rounded, none_below=round(below, 4), sure_from=round(sure, 4)), shares
 
 
 def study(trials: Trials, confidence: Confidence, shares: np.ndarray) -> dict[str, Any]:
-    """Figures of the cross-fitted probabilities ``shares``, of fits without a domain, of other forms, and beyond the sizes fitted to."""
+    """Figures of the cross-fitted probabilities ``shares``, without a domain, of other forms, beyond the sizes fitted to."""
     apart = left_out(trials, softmax)
     adapted = trials.pairs > 0
     thresholds = confidence.none_below, confidence.sure_from
@@ -95,7 +95,7 @@ def study(trials: Trials, confidence: Confidence, shares: np.ndarray) -> dict[st
                     for which in [own & (trials.pairs == count)]
                 },
             }
-    for low, high in zip(BANDS[:-1], BANDS[1:], strict=True):
+    for low, high in pairwise(BANDS):
         which = (trials.searches.sizes >= low) & (trials.searches.sizes < high)
         if which.any():
             result["sizes"][f"from {low}"] = table(which, shares, intervals=False)
@@ -104,7 +104,7 @@ def study(trials: Trials, confidence: Confidence, shares: np.ndarray) -> dict[st
         "in gallery": bins_of(inside, places != ABSENT),
     }
     result["forms"] = {name: _compared(trials, form) for name, form in FORMS.items()}
-    result["beyond"] = _beyond(trials)
+    result["beyond"] = {name: _beyond(trials, form) for name, form in FORMS.items()}
     return result
 
 
@@ -136,13 +136,13 @@ def _compared(trials: Trials, form: Form) -> dict[str, Any]:
     return {"crossed": kept, "domain left out": means}
 
 
-def _beyond(trials: Trials) -> dict[str, Any]:
+def _beyond(trials: Trials, form: Form) -> dict[str, Any]:
     """Galleries larger than all that were fitted to, by that fit and by the fit to all sizes (both cross-fitted over units)."""
-    sizes, whole = trials.searches.sizes, crossed(trials, softmax)
+    sizes, whole = trials.searches.sizes, crossed(trials, form)
 
     def small(rest: Trials, _: np.ndarray) -> Any:
         kept = rest.part(rest.searches.sizes <= SMALL)
-        return softmax(kept, balanced(kept))
+        return form(kept, balanced(kept))
 
     which = sizes > LARGE
     part = trials.part(which)
