@@ -303,7 +303,7 @@ def test_the_engine_assesses_more_than_it_shows(sure: Path, data_path: Path) -> 
     assert one.in_gallery == every.in_gallery == pytest.approx(every.shown)
     assert {hit.among for hit in every} == {len(every)}
     assert part[0].among == len(every) // 2
-    assert [replace(hit, confidence=None) for hit in one] == plain
+    assert [hit._replace(confidence=None) for hit in one] == plain
     assert plain.known is None
 
 
