@@ -33,7 +33,7 @@ class Grids:
     head_rates: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
     head_steps: tuple[int, ...] = (1, 5, 20)
     head_sides: tuple[Side, ...] = ("both",)
-    network_rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03)
+    network_rates: tuple[float, ...] = (1e-5, 1e-4, 1e-3)  # from 0.003 on one step undoes what the network knows
     network_steps: tuple[int, ...] = (1, 5)
     shares: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75, 1.0)
     strengths: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -52,13 +52,13 @@ class NetworkConfig:
     modules    how many of the backbone's last modules their inner loops change, beside attention, projection and head; a number
                beyond what it has is all weights, as MAML and fine-tuning are published. Fewer let two cores run them: what stays
                is computed once for each image
-    maml, sign_maml  their inner loops
+    maml, sign_maml  their inner loops; some hundred outer steps do not mend a rate that harms the supervised network
     outer      how both are trained
     """
 
     modules: int = 2
-    maml: InnerConfig = field(default_factory=InnerConfig)
-    sign_maml: InnerConfig = field(default_factory=lambda: InnerConfig(rate=1e-4, order="sign"))
+    maml: InnerConfig = field(default_factory=lambda: InnerConfig(rate=1e-4))
+    sign_maml: InnerConfig = field(default_factory=lambda: InnerConfig(rate=1e-5, order="sign"))
     outer: OuterConfig = field(default_factory=OuterConfig)
 
     def __post_init__(self) -> None:
