@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from fgsbir_edge.adapt import AdaptResult
-from fgsbir_edge.arrays import Float32
+from fgsbir_edge.arrays import Float32, matrix
 from fgsbir_edge.errors import AdapterFormatError, EmptyGalleryError, NoStartError
 from fgsbir_edge.head import Adapter, Head
 
@@ -33,13 +33,14 @@ def start_adapter(head: Head, blocks: Iterable[Float32], category: str | None = 
     """
     if head.start is None:
         raise NoStartError("the bundle has no zero-sketch start; add one with 'python -m training.zero_sketch fit'")
-    total, count = np.zeros(head.embedding, np.float64), 0
+    total, count = np.zeros(head.features, np.float64), 0
     for block in blocks:
-        total += head.outputs(block).sum(axis=0, dtype=np.float64)
-        count += len(block)
+        rows = matrix("photo features", block, head.features)
+        total += rows.sum(axis=0, dtype=np.float64)
+        count += len(rows)
     if not count:
         raise EmptyGalleryError("a zero-sketch start needs the category's photos and got none")
-    shift = head.start.shift((total / count).astype(np.float32))
+    shift = head.start.shift(head.outputs(total / count)[0])  # the mean output: outputs are linear in features
     facts = {PHOTOS: str(count), "share": f"{head.start.share:.6g}"} | ({"category": category} if category else {})
     return shifted_start(head, shift, facts)
 

@@ -71,7 +71,7 @@ def _drawn(weights: np.ndarray) -> dict[str, Any]:
 
 
 def fit_bundle(config: ZeroSketchConfig, given: Given, out: Path) -> dict[str, Any]:
-    """The bundle with the constants of the start from photos, written to `out`; nothing else of it changes.
+    """The bundle with the constants of the start from photos, written to `out`, and in its provenance where they come from.
 
     Raises BundleFormatError where the model is a checkpoint, and what Bench.open and Bundle.save raise.
     """
@@ -80,8 +80,15 @@ def fit_bundle(config: ZeroSketchConfig, given: Given, out: Path) -> dict[str, A
     bench = Bench.open(config, given)
     fitted = bench.fitted(StandIns.of_photos(bench.rows.photo_rows))
     bundle = Bundle.load(given.model)
-    replace(bundle, head=replace(bundle.head, start=fitted.start)).save(out)
-    return {"bundle": str(out), "share": fitted.start.share, "training_acc@1_by_share": fitted.curve}
+    facts = {
+        "folder": config.setting.folder,
+        "categories": len(bench.setting.choosing),
+        "share": fitted.start.share,
+        "training_acc@1_by_share": fitted.curve,
+    }
+    provenance = {**bundle.provenance, "zero_sketch": facts}
+    replace(bundle, head=replace(bundle.head, start=fitted.start), provenance=provenance).save(out)
+    return {"bundle": str(out), **facts}
 
 
 def draw(arguments: argparse.Namespace, config: ZeroSketchConfig) -> dict[str, Any]:

@@ -24,11 +24,12 @@ from training.zero_sketch_start import Fitted, StandIns, left_out
 SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
 PAIRS = "pairs"
 BESIDE = "pairs + "  # a start beside real pairs
+WITHOUT, WITH = "without a sketch", "with k real pairs"
 TITLES = {
-    "photos": "zero-sketch: its photos",
-    "edges": "zero-sketch: edges of its photos",
-    "generated": "zero-sketch: generated sketches",
-    "certain": "zero-sketch: generated sketches, weighted by D_C",
+    "photos": "start from its photos",
+    "edges": "start from edges of its photos",
+    "generated": "start from generated sketches",
+    "certain": "start from generated sketches, weighted by D_C",
 }
 
 
@@ -131,11 +132,11 @@ def tables(
 ) -> dict[str, Any]:
     """{"measured", "training": {row: {k: cell}}}, and "markdown". Rows: BASE, PAIRS, every stand-in alone and beside pairs."""
     methods = [ZeroSketch(BASE, head, rows), ZeroSketch(PAIRS, head, rows, pairs=True)]
-    titles = {BASE: Row("", "no adaptation"), PAIRS: Row("", "k real pairs")}
+    titles = {BASE: Row(WITHOUT, "no adaptation"), PAIRS: Row(WITH, "k real pairs")}
     for name, fit in found.items():
         shifts = starts(head, fit, setting)
         methods += [ZeroSketch(name, head, rows, shifts), ZeroSketch(BESIDE + name, head, rows, shifts, pairs=True)]
-        titles |= {name: Row("", TITLES[name]), BESIDE + name: Row("", f"k real pairs after {TITLES[name]}")}
+        titles |= {name: Row(WITHOUT, TITLES[name]), BESIDE + name: Row(WITH, f"after a {TITLES[name]}")}
     report: dict[str, Any] = {}
     sections = []
     for what, tasks in (("measured", setting.measured), ("training", setting.choosing)):

@@ -194,7 +194,7 @@ def test_measure_fit_and_draw(
     assert figures["starts"]["generated"]["mean_weight"] == 1.0
     assert set(figures["measured"]["photos"]) == {"1", "2"}
     assert json.loads((tmp_path / "out" / "zero_sketch.json").read_text()) == figures
-    assert "zero-sketch: its photos" in (tmp_path / "out" / "zero_sketch.md").read_text()
+    assert "start from its photos" in (tmp_path / "out" / "zero_sketch.md").read_text()
     before = sorted(path.name for path in (tmp_path / "cache").iterdir())
     assert call(monkeypatch, capsys, "measure", *where, *judges, "--out", tmp_path / "again")[1] == figures
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == before, "nothing is encoded twice"
@@ -204,6 +204,7 @@ def test_measure_fit_and_draw(
     bundle, old = Bundle.load(tmp_path / "bundle"), Bundle.load(models["bundle"])
     assert bundle.head.start is not None
     assert bundle.head.start.share == told["share"] == figures["starts"]["photos"]["share"]
+    assert bundle.provenance["zero_sketch"]["categories"] == 2
     assert (bundle.head.digest, bundle.features_digest) == (old.head.digest, old.features_digest)
 
     draw = ("draw", *common, *judges, "--photos", shapes / "photos" / "disc", "--out", tmp_path / "a")
