@@ -1,0 +1,1 @@
+"""A ROS 2 node over fgsbir_edge: ``finder`` knows no ROS, ``messages`` no rclpy, ``node`` joins them."""
