@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -203,6 +204,25 @@ def test_one_photo_alone_teaches_the_shift_at_most(robot: Path, toy: Callable[[H
     assert result.status == ("kept-base" if math.isinf(centre) else "adapted")
     assert talk.startswith("base head kept" if math.isinf(centre) else "adapted")
     alone.same(found, "after", result.adapter)
+
+
+def test_equal_photos_come_in_the_gallery_s_order(robot: Path, bundle: Bundle, data_path: Path, tmp_path: Path) -> None:
+    """More of them than are looked at first."""
+    (tmp_path / "photos").mkdir()
+    for number in range(40):
+        shutil.copy(data_path / "photos" / "even" / "star04.png", tmp_path / "photos" / f"{90 - number}.png")
+    for photo in (data_path / "photos" / "odd").iterdir():
+        shutil.copy(photo, tmp_path / "photos")
+    sketch = str(data_path / "sketches" / "ann" / "4.png")
+    with Engine.open(photos=tmp_path / "photos", bundle=bundle, threads=1) as engine:
+        place = scene(
+            engine, [(sketch, "90.png"), (str(data_path / "sketches" / "ann" / "1.png"), "star01.png")], [sketch], tmp_path
+        )
+        found, _ = place.find(robot)
+        place.same(found, "before", None)
+        place.same(found, "after", learned(place).adapter)
+    distances = [distance for _, distance in found["before", sketch]]
+    assert max(distances) - min(distances) < 1e-5
 
 
 @pytest.mark.parametrize("style", ["bresenham", "antialias"])
