@@ -13,6 +13,7 @@ from fgsbir_edge.adapt_cli import add_gallery_arguments, index_photos, positive
 from fgsbir_edge.console import Stages, exit_codes, put, put_json, run, say
 from fgsbir_edge.engine_cli import ENGINES, add_engine_commands
 from fgsbir_edge.errors import EmptyGalleryError, UnreadableImageError
+from fgsbir_edge.fleet_cli import FLEET, add_fleet_commands
 from fgsbir_edge.gallery_cli import GALLERY, add_filter_arguments, add_gallery_commands, say_missing
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     people_cli.add_feedback_arguments(add("feedback", people_cli.feedback_command, people_cli.FEEDBACK))
     people_cli.add_people_commands(commands.add_parser("people", help=people_cli.PEOPLE, description=people_cli.PEOPLE))
     add_gallery_commands(commands.add_parser("gallery", help=GALLERY, description=GALLERY))
+    add_fleet_commands(commands.add_parser("fleet", help=FLEET, description=FLEET))
     adapt = add("adapt", adapt_cli.adapt_command, adapt_cli.DESCRIPTION)
     adapt_cli.add_arguments(adapt)
     commands.add_parser("demo", help="adapt over the person and the photos shipped with the package; takes what adapt takes")

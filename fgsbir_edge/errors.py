@@ -209,3 +209,21 @@ class ServeError(FgsbirError):
     """The server cannot start: its packages are missing, or it cannot listen where it should."""
 
     exit_code = 39
+
+
+class QdrantMissingError(FgsbirError):
+    """A fleet's collection was asked for, and the Python module qdrant_client cannot be imported."""
+
+    exit_code = 52
+
+
+class FleetUnavailableError(FgsbirError):
+    """A fleet's server cannot be reached, does not answer in time, or refuses."""
+
+    exit_code = 53
+
+
+class FleetMismatchError(FgsbirError):
+    """A fleet's collection is missing, is not one of this package, or was published with another encoder or head."""
+
+    exit_code = 54

@@ -99,11 +99,7 @@ class _Packed:
     def _check(self, condition: Condition, value: Scalar) -> None:
         have = {bool: self.flags, str: self.texts}.get(_kind(value), self.numbers)
         if not len(have[0]) and self.kinds:
-            held = " and ".join(self.kinds)
-            raise FilterError(
-                f"filter {str(condition)[:80]!r}: {condition.key!r} holds {held} here; text is quoted where it looks like "
-                f'a number (size="12"), numbers and true and false are not'
-            )
+            raise wrong_kind(condition, " and ".join(self.kinds))
 
 
 @dataclass(frozen=True)
@@ -196,6 +192,14 @@ def unknown_keys(where: Filter, known: Sequence[str]) -> list[str]:
             there = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(known)[:20])}"
             said.append(f"filter: no photo has the key {key!r}, so no condition on it holds; {there}")
     return said
+
+
+def wrong_kind(condition: Condition, held: str) -> FilterError:
+    """The error for a condition that compares a key with a kind of value that no photo has under it."""
+    return FilterError(
+        f"filter {str(condition)[:80]!r}: {condition.key!r} holds {held} here; text is quoted where it looks like a number "
+        f'(size="12"), numbers and true and false are not'
+    )
 
 
 def _kind(value: Scalar) -> type:

@@ -255,6 +255,10 @@ class Gallery:
         """Stored features of photos, float32 [n, C] (float16 precision). Raises UnknownPhotoError."""
         return self.index.features(self.positions(names))
 
+    def sha256_of(self, names: Sequence[str]) -> dict[str, str]:
+        """The hashes of the files of those photos that are here."""
+        return self._store.sha256_of(names)
+
     def search(
         self,
         sketches: ArrayLike,

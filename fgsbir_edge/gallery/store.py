@@ -191,6 +191,12 @@ class Store:
         with self.errors():
             return self.db.execute("SELECT 1 FROM items WHERE name = ?", (name,)).fetchone() is not None
 
+    def sha256_of(self, names: Sequence[str]) -> dict[str, str]:
+        """The hashes of the files of those photos that are here."""
+        with self.errors():
+            rows = [self.db.execute("SELECT name, sha256 FROM items WHERE name = ?", (name,)).fetchone() for name in names]
+        return {row[0]: row[1] for row in rows if row is not None}
+
     def name_of_source(self, source: str) -> str | None:
         """The photo that was indexed from a path, None where there is none."""
         with self.errors():
