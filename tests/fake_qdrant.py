@@ -26,12 +26,7 @@ class FakeServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:  # the name is the base class's
-                self._answer()
-
-            do_PUT = do_POST = do_GET
-
-            def _answer(self) -> None:
+            def handle_method(self) -> None:
                 data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 status, result = fake.answer(self.command, self.path.partition("?")[0], json.loads(data) if data else {})
                 if status == 0:
@@ -47,6 +42,8 @@ class FakeServer:
             def log_message(self, *_: object) -> None:
                 """Nothing on stderr."""
 
+        for method in ("GET", "PUT", "POST"):
+            setattr(Handler, f"do_{method}", Handler.handle_method)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -61,11 +58,12 @@ class FakeServer:
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         """Status and content of an answer; status 0: none."""
+        if self.trouble == "hang":
+            time.sleep(1.5)
+            return 0, None
         with self.lock:
             self.requests.append((path, body))
-            if self.trouble == "hang":
-                time.sleep(1.5)
-            if self.trouble in ("hang", "close"):
+            if self.trouble == "close":
                 return 0, None
             if self.trouble == "junk":
                 return 200, b"<html>"

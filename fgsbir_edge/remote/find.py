@@ -47,7 +47,7 @@ class Finder:
         moving = adapter is not None and adapter.moves("photo")
         query = (self._head.embed(sketch) if adapter is None else adapter.embed(self._head, sketch, "sketch"))[0]
         if adapter is not None and moving:
-            candidates = self._offered(self._head.embed(sketch)[0], self._server.options.shortlist, wanted, vectors=False)
+            candidates = self._offered(self._head.embed(sketch)[0], max(k, self._server.options.shortlist), wanted, vectors=False)
             scores = adapter.embed(self._head, self._features(candidates), "photo") @ query if candidates else np.empty(0)
         else:
             candidates, scores = self._nearest(query, k, wanted)

@@ -150,8 +150,10 @@ class Server:
             raise FleetUnavailableError(f"{self.name}: {_refusal(error)}. {LOCAL_WAY}") from error
         except (ApiException, ResourceExhaustedResponse) as error:
             raise FleetUnavailableError(f"{self.name}: {error}; try again later. {LOCAL_WAY}") from error
-        except (ValueError, RuntimeError, OSError) as error:  # the embedded form's: a collection gone meanwhile, a folder in use
-            raise FleetUnavailableError(f"{self.name}: {str(error)[:200]}. {LOCAL_WAY}") from error
+        except (ValueError, RuntimeError, OSError) as error:  # not an address, no JSON; embedded: a folder in use
+            reason = " ".join(str(error).split())[:200].rstrip(".")
+            hint = "" if self.embedded else "; is it a Qdrant server?"
+            raise FleetUnavailableError(f"{self.name}: {reason}{hint}. {LOCAL_WAY}") from error
 
 
 def _refusal(error: Any) -> str:
