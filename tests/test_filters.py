@@ -94,7 +94,7 @@ FILTERS = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(FILTERS)
 def test_masks_are_a_plain_reading_and_text_reads_back(columns: Columns, where: Filter) -> None:
     np.testing.assert_array_equal(columns.mask(where), [holds(where, place) for place in range(PHOTOS)])
@@ -102,7 +102,7 @@ def test_masks_are_a_plain_reading_and_text_reads_back(columns: Columns, where: 
     assert as_filter(str(where)) == where
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.text(st.sampled_from(list("ab1. <>=!()\"'\\,-andorti\u00e9\n")), max_size=40))
 def test_any_text_is_a_filter_or_an_error(text: str) -> None:
     try:
