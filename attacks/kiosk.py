@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -28,8 +29,10 @@ from fgsbir_edge.engine import Engine
 from fgsbir_edge.errors import EmptyGalleryError, NoPairsError, UnknownPersonError, UnknownPhotoError
 from fgsbir_edge.gallery import Gallery
 from fgsbir_edge.gallery.check import check
+from fgsbir_edge.gallery.merge import merge
 from fgsbir_edge.gallery.metadata import Given
 from fgsbir_edge.gallery.repair import backup
+from fgsbir_edge.gallery.shards import Part, Shard
 from fgsbir_edge.gallery.store import PhotoFile, Store
 from fgsbir_edge.sketch import Sketch
 
@@ -223,7 +226,7 @@ class Attendant(Worker):
     describe = Visitor.describe
 
     def index(self) -> None:
-        """Some files are new, changed or gone since the last time."""
+        """Some files are new or changed since the last time."""
         folder = self.place.folder / "photos"
         for _ in range(3):
             number = self.rng.randrange(FILES)
@@ -231,15 +234,17 @@ class Attendant(Worker):
         self.engine.index(folder, progress=False)
 
     def add_or_remove(self) -> None:
-        """Keep the number of photos near where it began; those that were added longest ago are as likely to go as others."""
-        if len(self.engine.gallery) < self.place.photos:
-            store = Store.open(str(self.place.gallery))
-            try:
+        """Keep the number of photos near where it began."""
+        gallery = self.engine.gallery
+        if len(gallery) >= self.place.photos:
+            gallery.remove([entry.name for entry in self.rng.sample(gallery.index.entries, BLOCK)])
+        elif self.rng.random() < 0.5:
+            with closing(Store.open(str(self.place.gallery))) as store:
                 add_made_up(store, BLOCK, self.rng.getrandbits(32))
-            finally:
-                store.close()
         else:
-            self.engine.gallery.remove([entry.name for entry in self.rng.sample(self.engine.gallery.index.entries, BLOCK)])
+            shard = made_up(BLOCK, self.rng.getrandbits(32), self.bundle)
+            shard.save(self.place.folder / shard.part.file)
+            merge([self.place.folder / shard.part.file], self.place.gallery)
 
     def backup(self) -> None:
         target = self.place.folder / "copy.gallery"
@@ -273,11 +278,18 @@ def draw_photo(path: Path, seed: int) -> None:
 
 
 def add_made_up(store: Store, count: int, seed: int) -> None:
+    """Photos that were never seen."""
+    shard = made_up(count, seed, store)
+    store.add(shard.files, shard.thumbnails, shard.features.astype(np.float32))
+
+
+def made_up(count: int, seed: int, of: Store | Bundle) -> Shard:
     """Photos that were never seen, with features of unit length and thumbnails of about the usual size."""
     rng = np.random.default_rng(seed)
-    rows = rng.normal(size=(count, store.features)).astype(np.float32)
+    width = of.features if isinstance(of, Store) else of.head.features
+    rows = rng.normal(size=(count, width))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    files = [
-        PhotoFile(f"{seed:08x}/{i}.jpg", f"category {i % CATEGORIES}", f"/nowhere/{seed:08x}/{i}", 1, 1, "") for i in range(count)
-    ]
-    store.add(files, [rng.bytes(int(rng.integers(2000, 5000))) for _ in files], rows)
+    names = [f"{seed:08x}/{i}.jpg" for i in range(count)]
+    files = tuple(PhotoFile(name, f"category {i % CATEGORIES}", f"/nowhere/{name}", 1, 1, "") for i, name in enumerate(names))
+    thumbnails = tuple(b"\xff\xd8\xff" + rng.bytes(int(rng.integers(2000, 5000))) for _ in files)
+    return Shard(Part(of.features_digest, width, f"{seed}", 0, 1), files, rows.astype(np.float16), thumbnails)

@@ -48,3 +48,19 @@ def test_metadata(store: Store) -> None:
     assert list(Metadata(store).rows()) == []
     Metadata(store).set({"0.jpg": {"price": 1}})
     assert check(store.path).healthy
+
+
+def test_a_reader_that_keeps_deleted_pages_is_told_of(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    store.db.execute("PRAGMA busy_timeout = 50")
+    path, log = Path(store.path), Path(f"{store.path}-wal")
+    store.clear_log()
+    reader = Store.open(store.path, readonly=True)
+    with reader.reading():
+        reader.items()
+        store.remove(["0.jpg"])
+        assert b"/nowhere/0.jpg" in path.read_bytes()
+    assert "a reader is at work" in caplog.text
+    reader.close()
+    store.clear_log()
+    assert b"/nowhere/0.jpg" not in path.read_bytes() + log.read_bytes()
+    assert len(caplog.records) == 1

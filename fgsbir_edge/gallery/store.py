@@ -1,19 +1,20 @@
 """The gallery's file: one SQLite database, written so that power loss leaves the old state or the new one.
 
     meta    key, value             "features_digest" (encoder and photo input), "features" (C)
-    blocks  id, count, crc, data   float16 little-endian [count, C], one immutable block for each transaction that added photos
+    blocks  id, count, crc, data   float16 little-endian [count, C], one block for each transaction that added photos
     items   id, name, category, source, size, mtime_ns, sha256, block, slot, thumbnail, added_at
     people, pairs, adapters        what people have shown, and what was learned of it (``people.py``)
     metadata                       what is known of photos beside their looks (``metadata.py``)
 
 ``application_id`` marks the file, ``user_version`` is the schema's version; older files get the tables that they lack
-when they are opened for writing. Removing a photo overwrites its slot with zeros (the only change a block ever sees) and its
-thumbnail, and drops blocks that nothing points to, and the pairs and metadata that name it.
+when they are opened for writing. Removing a photo overwrites its thumbnail and its slot with zeros, closes up blocks that are
+mostly empty then and drops those that nothing points to, and the pairs and metadata that name it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import zlib
@@ -35,6 +36,7 @@ DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite'
 _ITEM_COLUMNS = "id, name, category, source, size, mtime_ns, sha256, block, slot, added_at"
 
 Float16 = NDArray[np.float16]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -251,9 +253,17 @@ class Store:
                 raise UnknownPhotoError(f"photo {name!r} is not in {self.path} any more; it was removed meanwhile")
 
     def clear_log(self) -> None:
-        """Fold the write-ahead log into the file: older pages, with what was deleted, would stay in it."""
+        """Fold the write-ahead log into the file: older pages, with what was deleted, would stay in either.
+
+        Where a reader is at work for longer than the wait (5 s), a warning says so; the next deletion, or whoever closes the file
+        last, does it then.
+        """
         with self.errors():
-            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (busy, _, _) = self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            _log.warning(
+                "%s: a reader is at work; what was deleted stays in %s-wal until the next deletion", self.path, self.path
+            )
 
     def _erase(self, names: Sequence[str]) -> None:
         touched: dict[int, list[int]] = {}
@@ -265,14 +275,27 @@ class Store:
         learned = "DELETE FROM adapters WHERE person IN (SELECT person FROM pairs WHERE photo = ?)"
         self.db.executemany(learned, [(name,) for name in names])  # from a photo that is gone, or looks otherwise now
         for block, slots in touched.items():
-            if self.db.execute("SELECT 1 FROM items WHERE block = ? LIMIT 1", (block,)).fetchone() is None:
+            left = self.db.execute("SELECT id, slot FROM items WHERE block = ? ORDER BY slot", (block,)).fetchall()
+            if not left:
                 self.db.execute("DELETE FROM blocks WHERE id = ?", (block,))
                 continue
             count, crc, data = self.db.execute("SELECT count, crc, data FROM blocks WHERE id = ?", (block,)).fetchone()
-            array = self._block(block, count, crc, data).copy()
-            array[slots] = 0
-            changed = array.tobytes()
-            self.db.execute("UPDATE blocks SET crc = ?, data = ? WHERE id = ?", (zlib.crc32(changed), changed, block))
+            array = self._block(block, count, crc, data)
+            if not 0 <= min(*slots, left[0][1]) <= max(*slots, left[-1][1]) < count:
+                raise GalleryFormatError(f"{self.path}: an item points outside block {block}; restore a copy, or index again")
+            self._shrink(block, array, slots, left)
+
+    def _shrink(self, block: int, array: Float16, gone: list[int], left: list[tuple[int, int]]) -> None:
+        """Take slots out of a block [count, C]: overwritten, or where most are gone closed up to the (item, slot) ``left``."""
+        if 2 * len(left) < len(array):  # or the block would keep its size until its last photo goes
+            array = array[[slot for _, slot in left]]
+            self.db.executemany("UPDATE items SET slot = ? WHERE id = ?", [(slot, item) for slot, (item, _) in enumerate(left)])
+        else:
+            array = array.copy()
+            array[gone] = 0
+        data = array.tobytes()
+        statement = "UPDATE blocks SET count = ?, crc = ?, data = ? WHERE id = ?"
+        self.db.execute(statement, (len(array), zlib.crc32(data), data, block))
 
     def _block(self, block: int, count: int, crc: int, data: bytes) -> Float16:
         """A checked block, float16 [count, C]."""
