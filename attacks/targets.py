@@ -6,39 +6,28 @@ work, gigabytes) is a fault.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from attacks.gallery_ops import DIGEST, EMBEDDING, FEATURES, change, head
+from attacks.gallery_ops import EMBEDDING, FEATURES, head
+from attacks.gallery_targets import people_of, shards, use_filter, use_gallery, use_shard, write_gallery, write_person
 from fgsbir_edge.bundle import DEFAULT_FOLDER, Bundle
 from fgsbir_edge.encoder.engine_file import EngineFileError, pack, unpack
-from fgsbir_edge.errors import FgsbirError, ShardFormatError
+from fgsbir_edge.errors import FgsbirError
 from fgsbir_edge.formats import read_sketch
 from fgsbir_edge.formats.drawing import read_drawing
 from fgsbir_edge.formats.qmul import read_qmul, read_strokes_npz, write_qmul, write_strokes_npz
 from fgsbir_edge.formats.quickdraw import read_quickdraw, write_quickdraw
 from fgsbir_edge.formats.stroke3 import read_strokes
 from fgsbir_edge.formats.svg import read_svg, write_svg
-from fgsbir_edge.gallery.check import check
-from fgsbir_edge.gallery.columns import Columns
-from fgsbir_edge.gallery.filter_text import parse_filter
-from fgsbir_edge.gallery.filters import as_filter
-from fgsbir_edge.gallery.merge import merge_into
-from fgsbir_edge.gallery.metadata import Metadata
 from fgsbir_edge.gallery.metadata_table import read_metadata_table
-from fgsbir_edge.gallery.people import People
-from fgsbir_edge.gallery.repair import repair
-from fgsbir_edge.gallery.shards import Failed, Part, Shard, load_shard, parse_shard
-from fgsbir_edge.gallery.store import MEMORY, PhotoFile, Store
 from fgsbir_edge.head import Adapter, Head
 from fgsbir_edge.pairs import read_pairs
 from fgsbir_edge.photo import load_photo
@@ -120,78 +109,6 @@ def _adapters() -> list[bytes]:
     return [Adapter(head().digest, rows, support, "both", {"pairs": "3"}, c).to_bytes() for c in (None, shift)]
 
 
-@cache
-def _people() -> People:
-    """A gallery to import into."""
-    return People(Store.create(MEMORY, DIGEST, FEATURES))
-
-
-def _person(path: Path) -> None:
-    store = Store.create(MEMORY, DIGEST, FEATURES)
-    people, number = People(store), 0
-    while not people.names():
-        change(store, number)
-        number += 1
-    people.save(people.names()[0], path)
-
-
-def _gallery(changes: int) -> Callable[[Path], object]:
-    def write(path: Path) -> None:
-        store = Store.create(str(path), DIGEST, FEATURES)
-        for number in range(changes):
-            change(store, number)
-        store.close()
-
-    return write
-
-
-def _use_gallery(path: Path) -> None:
-    """Open, read, check and repair."""
-    saved = path.with_suffix(".saved")
-    for ending in ("", "-wal", "-shm"):
-        Path(f"{saved}{ending}").unlink(missing_ok=True)
-    check(path)
-    store = Store.open(str(path), readonly=True)
-    try:
-        people = People(store)
-        for name in people.names():
-            shown = people.shown(name)
-            people.adapter(shown.person, head())
-        store.load()
-        dict(Metadata(store).rows())
-    finally:
-        store.close()
-        try:
-            repair(path, saved)
-        finally:
-            saved.unlink(missing_ok=True)
-
-
-def _shards() -> list[bytes]:
-    rng = np.random.default_rng(0)
-    files = tuple(PhotoFile(f"{i}.jpg", "c" if i else None, f"/nowhere/{i}.jpg", 10, 2, "ab" * 32) for i in range(3))
-    rows, thumbnails = rng.normal(size=(3, FEATURES)).astype(np.float16), (b"\xff\xd8\xff1", b"\xff\xd8\xff22", b"\xff\xd8\xff")
-    whole = Shard(Part(DIGEST, FEATURES, "run", 0, 2), files, rows, thumbnails, (Failed("bad.jpg", "not an image", 3, 4),))
-    empty = Shard(Part(DIGEST, FEATURES, "run", 1, 2), (), rows[:0], (), (Failed("gone.jpg", "no such file", None, None),))
-    return _written(".shard", whole.save, empty.save)()
-
-
-def _use_shard(path: Path) -> None:
-    """Read it; then as if its hash were right, as that of a hostile file would be, and into a gallery."""
-    with contextlib.suppress(ShardFormatError):
-        load_shard(path)
-    try:
-        shard = parse_shard(path.read_bytes(), sealed=False)
-    except ValueError as error:
-        raise ShardFormatError(str(error)) from error
-    store = Store.create(MEMORY, shard.part.features_digest, shard.part.features)
-    try:
-        merge_into(store, [shard])
-        store.load()
-    finally:
-        store.close()
-
-
 def _manifests() -> list[bytes]:
     manifest = json.loads((DEFAULT_FOLDER / "manifest.json").read_text(encoding="utf-8"))
     return [json.dumps(manifest).encode()]
@@ -225,22 +142,6 @@ def _svgs() -> list[bytes]:
     return [drawn, *_written(".svg", lambda path: write_svg(path, HOUSE))()]
 
 
-def _filter(path: Path) -> None:
-    """Text as a filter over a few photos, and as JSON where it is some."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    entries = [("a.jpg", "chair"), ("b.jpg", None)]
-    known = Columns(entries, [("a.jpg", {"price": 5, "brand": "oak", "sold": True}), ("b.jpg", {"tags": ("a", "b")})])
-    try:
-        given = json.loads(text)
-    except (ValueError, RecursionError):
-        given = text
-    where = as_filter(given)
-    if where is not None:
-        known.mask(where, warn=False)
-        if str(parse_filter(str(where))) != str(where):
-            raise AssertionError(f"{where} does not read back")
-
-
 TARGETS: dict[str, Target] = {
     "svg": Target(".svg", read_svg, _svgs, binary=False),
     "quickdraw": Target(
@@ -261,7 +162,7 @@ TARGETS: dict[str, Target] = {
     "pairs": Target(".csv", read_pairs, _tables, binary=False),
     "filter": Target(
         ".filter",
-        _filter,
+        use_filter,
         lambda: [
             b"price<50 and (brand=oak or tags in ('a', \"b\")) and not has sold",
             b'{"price": {"<": 50}, "or": [{"brand": ["oak", "ash"]}, {"not": {"sold": true}}]}',
@@ -283,9 +184,9 @@ TARGETS: dict[str, Target] = {
     "adapter": Target(".safetensors", lambda path: Adapter.load(path, head()), _adapters),
     "head": Target(".safetensors", Head.load, lambda: [head().to_bytes()]),
     "manifest": Target(".json", _open_bundle, _manifests, binary=False),
-    "person": Target(".person", lambda path: _people().load(path), _written(".person", _person)),
-    "gallery": Target(".gallery", _use_gallery, _written(".gallery", _gallery(4), _gallery(25))),
-    "shard": Target(".shard", _use_shard, _shards),
+    "person": Target(".person", lambda path: people_of().load(path), _written(".person", write_person)),
+    "gallery": Target(".gallery", use_gallery, _written(".gallery", write_gallery(4), write_gallery(25))),
+    "shard": Target(".shard", use_shard, _written(".shard", *(one.save for one in shards()))),
     "engine": Target(
         ".engine", lambda path: unpack(path.read_bytes(), "ab" * 32), lambda: [pack("ab" * 32, b"content", {"name": "x"})]
     ),

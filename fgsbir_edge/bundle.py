@@ -149,7 +149,7 @@ class Bundle:
             name, provenance = str(manifest["name"]), dict(manifest.get("provenance", {}))
         except KeyError as error:
             raise BundleFormatError(f"{folder / MANIFEST}: {error} is missing; export the bundle again") from error
-        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise BundleFormatError(f"{folder / MANIFEST}: {error}; export the bundle again") from error
         encoder, head_bytes = _read(folder / ENCODER, MAX_ENCODER_BYTES), _read(folder / HEAD)
         if verify:

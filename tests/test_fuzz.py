@@ -31,6 +31,23 @@ def test_seeds_are_accepted(name: str, tmp_path: Path) -> None:
         target.parse(path)
 
 
+DEEP = {
+    "manifest": b'{"input":' * 50_000,
+    "quickdraw": b'{"drawing":' + b"[" * 100_000,
+    "metadata_jsonl": b'{"name":"a","x":' + b"[" * 100_000,
+    "filter": b"not " * 20_000 + b"a=1",
+    "svg": b"<svg>" + b"<g>" * 50_000,
+    "qmul": b"\x80\x04" + b"(" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_nesting_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"deep{TARGETS[name].suffix}"
+    path.write_bytes(DEEP[name])
+    assert TARGETS[name].refuses(path)
+
+
 def test_faults_are_found_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def careless(path: Path) -> None:
         data = path.read_bytes()

@@ -114,7 +114,7 @@ def stored(bundle: Bundle) -> Choice | None:
         return Choice(setting, str(kept["chosen"]), dict(kept["software"]), dict(kept["measured"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, FgsbirError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, FgsbirError) as error:
         _log.warning("%s is not a choice of this release (%s): left aside; run 'fgsbir-edge bench' again", path, error)
         return None
 

@@ -85,7 +85,7 @@ def parse_header(data: bytes) -> Header:
         raise EngineFileError("its header is damaged")
     try:
         facts = dict(json.loads(data[_FIXED:end]))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise EngineFileError("its header is damaged") from error
     size, key = int.from_bytes(data[20:28], "little"), data[28:60].hex()
     return Header(key, size, data[60:92], facts, end + _HASH)

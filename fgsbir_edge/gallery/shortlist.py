@@ -40,7 +40,7 @@ class Shortlist:
             row = store.db.execute("SELECT value FROM meta WHERE key = ?", (KEY,)).fetchone()
         try:
             found = None if row is None else cls(**json.loads(row[0]))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             return None
         return found if found is not None and found.sound else None
 
