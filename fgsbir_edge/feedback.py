@@ -134,8 +134,10 @@ class Learner:
         """
         people, positions = self._engine.gallery.people, self._engine.gallery.index.positions
         shown = people.load(path)
+        taken = ValueError(f"{shown.person!r} is known here already; forget that person first")
         if shown.person in people.names():
-            raise ValueError(f"{shown.person!r} is known here already; forget that person first")
+            raise taken
+        nobody = replace(shown, version=0, photos=(), sketches=shown.sketches[:0])
         here = [place for place, photo in enumerate(shown.photos) if photo in positions]
         if len(here) < len(shown):
             missing = [photo for photo in shown.photos if photo not in positions]
@@ -145,7 +147,10 @@ class Learner:
         if not len(shown):
             raise NoPairsError(f"{path}: no pair of it can be used here; index its photos first")
         feedback = self._learn(shown)
-        people.replace(people.shown_or_nothing(shown.person), shown, feedback.adapter)
+        try:
+            people.replace(nobody, shown, feedback.adapter)
+        except OutdatedError:  # another process was faster
+            raise taken from None
         return feedback
 
     def _learn(self, shown: Shown) -> Feedback:

@@ -294,3 +294,23 @@ def test_the_commands(
     assert run("people", "forget", "ann")["explanation"] == "forgotten"
     assert run("people", "import", file)["pairs"] == 2
     run("people", "forget", "bob", code=UnknownPersonError.exit_code)
+
+
+def test_a_name_that_is_taken_while_an_import_learns(
+    kiosk: Engine, pairs: Pairs, bundle: Bundle, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show(kiosk, pairs[:3])
+    kiosk.gallery.people.save("ann", tmp_path / "ann.person")
+    kiosk.gallery.people.forget("ann")
+    learn = Learner._learn
+
+    def slow(learner: Learner, shown: Any) -> Any:
+        monkeypatch.setattr(Learner, "_learn", learn)
+        with Engine.open(bundle=bundle, gallery=path, threads=1) as other:
+            other.feedback(*pairs[5], person="ann")
+        return learn(learner, shown)
+
+    monkeypatch.setattr(Learner, "_learn", slow)
+    with pytest.raises(ValueError, match="known here already"):
+        kiosk.learner.load(tmp_path / "ann.person")
+    assert kiosk.gallery.people.shown("ann").photos == (pairs[5][1],)
