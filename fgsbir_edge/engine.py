@@ -197,9 +197,10 @@ class Engine:
     ) -> Answer:
         """The k photos nearest to a sketch, nearest first; with ``person`` by what ``feedback`` has learned of them.
 
-        ``category`` (one or several) and ``where`` (``gallery/filters.py``) leave photos out. Hits come with a confidence, and the
-        answer says whether the photo meant is among those searched at all: ``known`` is False below the probability ``none_below``
-        (None: the model's own). Raises EmptyGalleryError, FilterError, UnknownPersonError and what ``encode_sketches`` raises.
+        ``category`` (one or several) and ``where`` (``gallery/filters.py``) leave photos out. Hits come with a confidence, and
+        the answer says whether the photo meant is among those searched at all: ``known`` is False below the probability
+        ``none_below`` (None: the model's own). Raises EmptyGalleryError, FilterError, UnknownPersonError and what
+        ``encode_sketches`` raises.
         """
         if person is not None:
             adapter = self.learner.adapter(person)

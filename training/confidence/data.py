@@ -6,18 +6,19 @@ that splits keep for reports. Photos are all of the folder's, those of the queri
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from fgsbir_edge.arrays import Float32
 from fgsbir_edge.errors import PairsFormatError
+from fgsbir_edge.files import write_atomic
 from fgsbir_edge.head import Head, digest_of
-from fgsbir_edge.preprocess import InputSpec
+from fgsbir_edge.variant import ENCODER
 from training.data.folder import Pair, PairsFolder
 from training.data.recipes import training_side, validation_sets
 from training.data.splits import ordered, select, split_categories, split_drawings
@@ -90,61 +91,46 @@ def _domain(folder: PairsFolder) -> str:
     return next(iter(kinds)) if len(kinds) == 1 else folder.root.name
 
 
-@dataclass(eq=False)
 class Coder:
-    """A model that encodes; ``cache`` keeps its features between runs."""
+    """A model that encodes; ``cache`` keeps its features between runs, as float16, as a gallery does.
 
-    model: Path
-    cache: Path | None = None
-    threads: int = 1
-    head: Head = field(init=False)
-    _encode: Encode = field(init=False)
-    _spec: InputSpec = field(init=False)
+    Raises what ``open_model`` raises.
+    """
 
-    def __post_init__(self) -> None:
-        self._encode, self.head, self._spec = open_model(self.model, self.threads)
-        state = hashlib.sha256()
-        for path in [self.model] if self.model.is_file() else sorted(self.model.glob("encoder.onnx")):
-            state.update(path.read_bytes())
-        self.digest = state.hexdigest()
+    def __init__(self, model: Path, cache: Path | None = None, threads: int = 1) -> None:
+        self.cache, self.threads = cache, threads
+        self._encode, self.head, self._spec = open_model(model, threads)
+        weights = (model if model.is_file() else model / ENCODER).read_bytes()
+        self._key = digest_of(weights, repr(self._spec).encode())[:16]
 
     def sketches(self, folder: PairsFolder, keys: Sequence[str]) -> Float32:
         """Features [n, C]."""
-        load = lambda key: sketch_input(folder, key, self._spec)  # noqa: E731
-        return self._rows(folder.root, "sketches", keys, load, self._encode)
+        return self._rows(f"{folder.root.name}-sketches", keys, partial(sketch_input, folder, spec=self._spec), self._encode)
 
-    def photos(self, root: Path, folder: PairsFolder | None, names: Sequence[str]) -> Float32:
-        """Features [n, C]; without a table, ``names`` are below ``root`` itself."""
-        source = folder or PairsFolder(root, (), {})
-        if folder is None:
-            source = _Plain(root, (), {})
-        load = lambda name: photo_input(source, name, self._spec)  # noqa: E731
-        return self._rows(root, "photos", names, load, photo_encode(self._encode, self._spec))
+    def photos(self, folder: PairsFolder, names: Sequence[str]) -> Float32:
+        """Features [n, C]."""
+        load = partial(photo_input, folder, spec=self._spec)
+        return self._rows(f"{folder.root.name}-photos", names, load, photo_encode(self._encode, self._spec))
 
-    def _rows(self, root: Path, what: str, names: Sequence[str], load, encode: Encode) -> Float32:  # type: ignore[no-untyped-def]
-        known: dict[str, Float32] = {}
-        path = (
-            None
-            if self.cache is None
-            else self.cache / f"{root.name}-{what}-{digest_of(self.digest.encode(), repr(self._spec).encode())[:16]}.npz"
-        )
+    def _rows(self, what: str, names: Sequence[str], load: Callable[[str], np.ndarray], encode: Encode) -> Float32:
+        known: dict[str, np.ndarray] = {}
+        path = None if self.cache is None else self.cache / f"{what}-{self._key}.npz"
         if path is not None and path.is_file():
             with np.load(path, allow_pickle=False) as arrays:
                 known = dict(zip(arrays["names"].tolist(), arrays["rows"], strict=True))
-        missing = [name for name in dict.fromkeys(names) if name not in known]
-        if missing:
-            rows = encode_rows(missing, load, encode, Reading(threads=self.threads, progress=f"{root.name} {what}")).rows
+        if missing := [name for name in dict.fromkeys(names) if name not in known]:
+            rows = encode_rows(missing, load, encode, Reading(threads=self.threads, progress=what)).rows
             known |= dict(zip(missing, rows.astype(np.float16), strict=True))
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                temporary = path.with_suffix(f".{os.getpid()}.npz")
-                np.savez(temporary, names=np.array(list(known)), rows=np.stack(list(known.values())))
-                os.replace(temporary, path)
+                buffer = io.BytesIO()
+                np.savez(buffer, names=np.array(list(known)), rows=np.stack(list(known.values())))
+                write_atomic(path, buffer.getvalue())
         return np.stack([known[name] for name in names]).astype(np.float32)
 
 
-class _Plain(PairsFolder):
-    """Photos that lie in the folder itself."""
+class Plain(PairsFolder):
+    """Photos that lie in the folder itself, without a table."""
 
     def photo_path(self, name: str) -> Path:
         return self.root / name
@@ -173,12 +159,12 @@ def build(coder: Coder, queries: Sequence[Queries], extra: Sequence[tuple[Path, 
         chosen = chosen_photos(one)
         names += [f"{one.folder.root.name}/{name}" for name in chosen]
         kinds += [one.folder.photo_category[name] for name in chosen]
-        rows.append(coder.photos(one.folder.root, one.folder, chosen))
+        rows.append(coder.photos(one.folder, chosen))
     for root, kind in extra:
         chosen = ordered(read_unlabelled(root, check=False).names, "confidence")[:FURTHER]
         names += [f"{root.name}/{name}" for name in chosen]
         kinds += [kind] * len(chosen)
-        rows.append(coder.photos(root, None, chosen))
+        rows.append(coder.photos(Plain(root, (), {}), chosen))
     features = np.concatenate(rows)
     pool = Pool(tuple(names), np.array(kinds), features, coder.head.embed(features))
     place = {name: row for row, name in enumerate(names)}

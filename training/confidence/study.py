@@ -11,7 +11,7 @@ import numpy as np
 from fgsbir_edge.confidence import LENGTHS, Confidence
 from fgsbir_edge.confidence_fit import ABSENT, fit, probabilities
 from training.confidence.figures import at_thresholds, bins_of, ece, figures, sure_from, turned_away
-from training.confidence.forms import FORMS, Form, softmax
+from training.confidence.forms import FORMS, Form, logistic, softmax
 from training.confidence.trials import Trials
 
 FOLDS = 5
@@ -35,9 +35,10 @@ def crossed(trials: Trials, form: Form) -> np.ndarray:
     return _by_parts(trials, form, fold)
 
 
-def left_out(trials: Trials, form: Form) -> np.ndarray:
-    """Probabilities [T, *] of each trial by a fit to the other domains."""
-    return _by_parts(trials, form, np.unique(trials.domains, return_inverse=True)[1])
+def left_out(trials: Trials, form: Form) -> np.ndarray | None:
+    """Probabilities [T, *] of each trial by a fit to the other domains; None where there is but one."""
+    names, domain = np.unique(trials.domains, return_inverse=True)
+    return _by_parts(trials, form, domain) if len(names) > 1 else None
 
 
 def _by_parts(trials: Trials, form: Form, part: np.ndarray) -> np.ndarray:
@@ -77,23 +78,17 @@ def study(trials: Trials, confidence: Confidence, shares: np.ndarray) -> dict[st
     result: dict[str, Any] = {"all": table(np.ones(len(trials), np.bool_), shares), "domains": {}, "adapted": {}, "sizes": {}}
     for name in np.unique(trials.domains):
         own = trials.domains == name
-        result["domains"][str(name)] = {
-            "crossed": table(own & ~adapted, shares),
-            "domain left out": table(own & ~adapted, apart),
-        }
-        if (own & adapted).any():
-            result["adapted"][str(name)] = {
-                "crossed": table(own & adapted, shares),
-                "domain left out": table(own & adapted, apart),
-                "ece by pairs": {
-                    str(count): {
-                        "searches": int(which.sum()),
-                        "first": ece(shares[which, 0], places[which] == 0),
-                        "in gallery": ece(inside[which], places[which] != ABSENT),
-                    }
-                    for count in np.unique(trials.pairs[own & adapted])
-                    for which in [own & (trials.pairs == count)]
-                },
+        for what, which in (("domains", own & ~adapted), ("adapted", own & adapted)):
+            if which.any():
+                found = {"crossed": table(which, shares)}
+                result[what][str(name)] = found if apart is None else found | {"domain left out": table(which, apart)}
+        for count in np.unique(trials.pairs[own & adapted]):
+            which = own & (trials.pairs == count)
+            by_pairs = result["adapted"][str(name)].setdefault("ece by pairs", {})
+            by_pairs[str(count)] = {
+                "searches": int(which.sum()),
+                "first": ece(shares[which, 0], places[which] == 0),
+                "in gallery": ece(inside[which], places[which] != ABSENT),
             }
     for low, high in pairwise(BANDS):
         which = (trials.searches.sizes >= low) & (trials.searches.sizes < high)
@@ -124,31 +119,35 @@ def last_look(trials: Trials, confidence: Confidence) -> dict[str, Any]:
 
 def _compared(trials: Trials, form: Form) -> dict[str, Any]:
     """A form's figures, cross-fitted, and with domains left out as the mean over domains."""
+    kept = figures(crossed(trials, form), trials)
+    if form is logistic:  # it says nothing of the hits behind the first
+        kept.pop("log loss")
     apart = left_out(trials, form)
+    if apart is None:
+        return {"crossed": kept}
     alone = [figures(apart[own], trials.part(own)) for own in (trials.domains == name for name in np.unique(trials.domains))]
     means = {
         what: {key: float(np.mean([one[what][key] for one in alone])) for key in ("ece", "brier", "auroc")}
         for what in ("first", "in gallery")
     }
-    kept = figures(crossed(trials, form), trials)
-    if form is FORMS["two logistic regressions"]:  # it says nothing of the hits behind the first
-        kept.pop("log loss")
     return {"crossed": kept, "domain left out": means}
 
 
 def _beyond(trials: Trials, form: Form) -> dict[str, Any]:
     """Galleries larger than all that were fitted to, by that fit and by the fit to all sizes (both cross-fitted over units)."""
-    sizes, whole = trials.searches.sizes, crossed(trials, form)
+    sizes = trials.searches.sizes
 
     def small(rest: Trials, _: np.ndarray) -> Any:
         kept = rest.part(rest.searches.sizes <= SMALL)
         return form(kept, balanced(kept))
 
     which = sizes > LARGE
+    if not which.any():
+        return {}
     part = trials.part(which)
     return {
         "fitted to": f"galleries of at most {SMALL}",
         "searches in": f"galleries of more than {LARGE}, at most {int(sizes.max())}",
         "fitted to small": figures(crossed(trials, small)[which], part),
-        "fitted to all": figures(whole[which], part),
+        "fitted to all": figures(crossed(trials, form)[which], part),
     }
