@@ -17,10 +17,12 @@ from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.cli import main
 from fgsbir_edge.confidence import SHORTLIST, Answer, Confidence, answer
 from fgsbir_edge.confidence_fit import ABSENT, FIXED, WEAK, Searches, fit, padded, probabilities
+from fgsbir_edge.confidence_own import calibrated, searches_for
 from fgsbir_edge.engine import Engine
-from fgsbir_edge.errors import BundleFormatError, NonFiniteError
+from fgsbir_edge.errors import BundleFormatError, NonFiniteError, NoPairsError, UnknownPhotoError
 from fgsbir_edge.gallery import Hit
 from fgsbir_edge.head import Adapter
+from fgsbir_edge.pairs import DataFolder
 
 CONSTANTS = Confidence((8.0, 0.4, -2.0), (5.0, 0.5), (2.0, 0.5, 4.0, 3.0, -0.5), 0.3, 0.9, provenance={"data": "made up"})
 
@@ -148,20 +150,20 @@ def test_a_fit_recovers_the_probabilities_that_outcomes_were_drawn_with() -> Non
     assert slope_at(100, fitted) == pytest.approx(slope_at(100, CONSTANTS), rel=0.1)
 
 
+def likelihood(constants: Confidence, searches: Searches) -> float:
+    label = np.where(searches.places == ABSENT, SHORTLIST + 1, searches.places)
+    return float(np.log(probabilities(constants, searches)[np.arange(len(searches)), label]).sum())
+
+
 def test_a_fit_is_at_the_top() -> None:
     searches = drawn(2000)
-    label = np.where(searches.places == ABSENT, SHORTLIST + 1, searches.places)
-
-    def likelihood(constants: Confidence) -> float:
-        return float(np.log(probabilities(constants, searches)[np.arange(len(searches)), label]).sum())
-
     fitted = fit(searches)
     for name in ("slope", "behind", "absent"):
         for place, value in enumerate(getattr(fitted, name)):
             for change in (-0.02, 0.02):
                 values = list(getattr(fitted, name))
                 values[place] = value + change
-                assert likelihood(replace(fitted, **{name: tuple(values)})) < likelihood(fitted)
+                assert likelihood(replace(fitted, **{name: tuple(values)}), searches) < likelihood(fitted, searches)
 
 
 def test_few_searches_stay_near_the_start() -> None:
@@ -334,3 +336,27 @@ def test_the_released_bundle_has_constants(tmp_path: Path) -> None:
     without = edited(shutil.copytree(str(released.path), tmp_path / "old"), lambda manifest: manifest.pop("confidence"))
     old = Bundle.load(without)
     assert (old.confidence, old.features_digest, old.name) == (None, released.features_digest, released.name)
+
+
+def test_own_pairs_move_the_constants_towards_what_they_say(sure: Path, data_path: Path) -> None:
+    sketches = sorted((data_path / "sketches" / "ann").iterdir())
+    names = {pair.sketch: pair.photo for pair in DataFolder.open(data_path).pairs}
+    pairs = [(path, names[f"ann/{path.name}"]) for path in sketches] * 2
+    with Engine.open(photos=data_path / "photos", bundle=sure, threads=1) as engine:
+        searches = searches_for(engine, pairs)
+        assert searches.places[1::2].tolist() == [ABSENT] * len(pairs)
+        assert searches.sizes.tolist() == [len(engine.gallery), len(engine.gallery) - 1] * len(pairs)
+        for (sketch, photo), row, place in zip(pairs, searches.similarities[::2], searches.places[::2], strict=True):
+            found = engine.search(sketch, len(engine.gallery))
+            assert found[int(place)].name == photo
+            assert row[: len(found)] == pytest.approx([hit.score for hit in found], abs=1e-6)
+        own = calibrated(engine, pairs)
+        assert own.none_below == CONSTANTS.none_below
+        assert likelihood(own, searches) > likelihood(CONSTANTS, searches)
+        with pytest.raises(NoPairsError, match="at least 20"):
+            calibrated(engine, pairs[:5])
+        with pytest.raises(UnknownPhotoError):
+            calibrated(engine, [(sketches[0], "nothing.png")] * 20)
+        engine.confidence = None
+        with pytest.raises(BundleFormatError, match="no constants"):
+            calibrated(engine, pairs)
