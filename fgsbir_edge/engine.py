@@ -255,7 +255,7 @@ class Engine:
         )
         if start is not None:
             result = handed_over(self.head, start, result)
-        return replace(result, adapter=self._signed(result.adapter))
+        return replace(result, adapter=self.signed(result.adapter))
 
     def start_category(self, category: str | None = None) -> Adapter:
         """The zero-sketch start of a category (None: of the whole gallery as one): an adapter from its photos alone.
@@ -266,9 +266,9 @@ class Engine:
         index = self.gallery.index
         places = index.select(category)
         blocks = (index.features(places[first : first + CHUNK]) for first in range(0, len(places), CHUNK))
-        return self._signed(start_adapter(self.head, blocks, category))
+        return self.signed(start_adapter(self.head, blocks, category))
 
-    def _signed(self, adapter: Adapter) -> Adapter:
+    def signed(self, adapter: Adapter) -> Adapter:
         """An adapter that says what it was made with."""
         meta = {**adapter.meta, "bundle": self.bundle.name, "features_digest": self.bundle.features_digest}
         return replace(adapter, meta=meta)

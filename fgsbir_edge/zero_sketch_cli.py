@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from fgsbir_edge.console import Stages, put, put_json
 from fgsbir_edge.errors import EmptyGalleryError, OutputError
+
+if TYPE_CHECKING:
+    from fgsbir_edge.engine import Engine
+    from fgsbir_edge.head import Adapter
 
 DESCRIPTION = "Make a category's adapter from its photos alone, for the time before anybody has drawn it."
 
@@ -18,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("category", nargs="?", metavar="CATEGORY", help="as 'list' prints it")
     which.add_argument("--all", action="store_true", help="every category of the gallery")
     parser.add_argument("--gallery", metavar="FILE", required=True)
+    parser.add_argument("--artist", metavar="DIR", help="start from drawings of the photo files, by what export.generator wrote")
     parser.add_argument("--bundle", metavar="DIR", help="model folder (the one in the package)")
     parser.add_argument(
         "--output", metavar="PATH", required=True, help="adapter file for 'query --adapter' and 'adapt --start'; --all: folder"
@@ -33,7 +39,7 @@ def zero_sketch_command(arguments: argparse.Namespace, _: Stages) -> int:
         categories = engine.gallery.index.categories if arguments.all else [arguments.category]
         if not categories:
             raise EmptyGalleryError(f"{arguments.gallery}: its photos have no categories; give 'index' sub-folders or --category")
-        adapters = {category: engine.start_category(category) for category in categories}
+        adapters = {category: _start(engine, category, arguments.artist) for category in categories}
     files = {category: _place(arguments, category) for category in categories}
     for category, path in files.items():
         adapters[category].save(path)
@@ -44,6 +50,17 @@ def zero_sketch_command(arguments: argparse.Namespace, _: Stages) -> int:
         for name, path in files.items():
             put(f"{name}\t{photos[name]} photos\t{path}")
     return 0
+
+
+def _start(engine: Engine, category: str, artist: str | None) -> Adapter:
+    if artist is None:
+        return engine.start_category(category)
+    from fgsbir_edge.zero_sketch_artist import OnnxArtist
+    from fgsbir_edge.zero_sketch_drawings import drawn_start
+
+    engine.gallery.index.select(category)
+    photos = [item.source for item in engine.gallery.items() if item.category == category]
+    return drawn_start(engine, OnnxArtist(artist), photos, category=category)
 
 
 def _place(arguments: argparse.Namespace, category: str) -> Path:

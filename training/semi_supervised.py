@@ -21,6 +21,7 @@ import torch
 
 from fgsbir_edge.console import run
 from fgsbir_edge.preprocess import InputSpec
+from fgsbir_edge.zero_sketch_artist import pair_spec
 from training.checkpoint import load_model, read_meta
 from training.config import ConfigError, from_table, read_config, to_table
 from training.data.batches import BatchStream
@@ -38,7 +39,7 @@ from training.schedule import build_optimizer, freeze
 from training.semi.clock import Clock
 from training.semi.config import SemiConfig
 from training.semi.discriminator import PatchDiscriminator
-from training.semi.drawing import DrawnStore, Illustrator, pair_spec
+from training.semi.drawing import DrawnStore, Illustrator
 from training.semi.generator import GeneratorObjective
 from training.semi.players import Players, Trained
 from training.semi.pool import Pool, Rows, in_pool, open_pool, pool_photos

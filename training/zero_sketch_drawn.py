@@ -19,13 +19,14 @@ from fgsbir_edge.formats.drawing import Drawing
 from fgsbir_edge.photo import load_photo
 from fgsbir_edge.preprocess import InputSpec, photo_batch, sketch_pixels
 from fgsbir_edge.sketch import Sketch
+from fgsbir_edge.zero_sketch_artist import pair_spec
 from training.checkpoint import read_meta
 from training.config import ConfigError, from_table
 from training.data.edges import SCALES, SIDE, edges
 from training.evaluation import BATCH, Encode
 from training.generation.drawing import Artist, ArtistOptions, draw_photos
 from training.semi.discriminator import DiscriminatorConfig, PatchDiscriminator, certainty
-from training.semi.drawing import pair_sketches, pair_spec
+from training.semi.drawing import pair_sketches
 from training.zero_sketch_start import StandIns
 
 BLUR, INK = 0.8, 2.5  # of edges one pixel wide, as training.data.edges draws them

@@ -12,6 +12,7 @@ import torch
 
 from fgsbir_edge.preprocess import InputSpec
 from fgsbir_edge.sketch import Sketch
+from fgsbir_edge.zero_sketch_artist import pair_spec
 from tests.training.semi_recipe import SEQUENCES, TINY
 from training.config import ConfigError
 from training.data.folder import Pair, PairsFolder
@@ -24,7 +25,7 @@ from training.generation.network import Generator
 from training.generation.sampling import Drawn, DrawOptions, draw, log_likelihood
 from training.generation.sequences import SequenceSet, to_rows
 from training.semi.config import GeneratorUpdateConfig, UnlabelledConfig
-from training.semi.drawing import Illustrator, pair_sketches, pair_spec, sketches_of
+from training.semi.drawing import Illustrator, pair_sketches, sketches_of
 from training.semi.generator import GeneratorObjective
 from training.semi.pool import PhotoPool, Pool, open_pool
 from training.semi.reward import RewardConfig

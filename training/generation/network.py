@@ -205,7 +205,7 @@ def places(maps: Tensor) -> Tensor:
     y = (torch.arange(height, device=maps.device) + 0.5) / height * 2 - 1
     x = (torch.arange(width, device=maps.device) + 0.5) / width * 2 - 1
     grid = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
-    return grid.to(maps.dtype).expand(len(maps), 2, height, width)
+    return grid.to(maps.dtype).expand(maps.shape[0], 2, height, width)  # len() would fix the batch in an export
 
 
 def with_move(rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ scaling, drawn with the same line, so that neither frame, width, polarity nor de
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,8 +23,6 @@ from training.generation.network import Encoded, Generator
 from training.generation.sampling import Drawn, DrawOptions, draw
 from training.generation.sequences import to_sketch
 
-MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # D_C sees values in [-1, 1], as in pix2pix
-
 
 @dataclass
 class DrawnStore(PixelStore):
@@ -35,12 +33,6 @@ class DrawnStore(PixelStore):
     def sketch(self, name: str, side: int) -> Sketch:
         """The drawing of this name, in whatever frame it is."""
         return self.drawn[name]
-
-
-def pair_spec(spec: InputSpec, size: int) -> InputSpec:
-    """How D_C sees a pair: as F does by `spec`, but `size` pixels a side, lines as much thinner, values in [-1,1]."""
-    width = min(max(spec.line_width * size / spec.size, 1.0), float(size))
-    return replace(spec, size=size, mean=MEAN, std=STD, line_width=width, photo_shift=0)
 
 
 def pair_sketches(sketches: Sequence[Sketch], spec: InputSpec, threads: int = 1) -> Tensor:
