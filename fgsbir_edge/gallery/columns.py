@@ -126,7 +126,10 @@ class Columns:
             place = place_of.get(name)
             if place is not None:
                 for key, value in facts.items():
-                    found.setdefault(key, Column()).add(place, value)
+                    column = found.get(key)
+                    if column is None:
+                        column = found[key] = Column()
+                    column.add(place, value)
         self._entries = entries
         self._columns = {key: column.packed() for key, column in found.items()}
         self._masks: OrderedDict[str, Mask] = OrderedDict()

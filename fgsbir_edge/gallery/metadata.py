@@ -12,6 +12,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from fgsbir_edge.errors import GalleryFormatError, MetadataError, OutputError
 from fgsbir_edge.gallery.store import Store
@@ -31,7 +32,14 @@ _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 def check_key(key: object) -> str:
     """A key of metadata: a letter or "_", then letters, digits, "_" and "-", at most 64 characters. Raises MetadataError."""
-    if not isinstance(key, str) or not _KEY.fullmatch(key):
+    if not isinstance(key, str):
+        raise MetadataError(f"{key!r} is no key; take text")
+    return _checked_key(key)
+
+
+@lru_cache(maxsize=4096)  # galleries have few keys and many photos
+def _checked_key(key: str) -> str:
+    if not _KEY.fullmatch(key):
         raise MetadataError(f"{key!r} is no key; take 1 to 64 of A-Z a-z 0-9 _ -, beginning with a letter or _")
     if key in RESERVED:
         raise MetadataError(f"{key!r} is a word that filters use; take another key (categories are set by indexing)")
@@ -58,6 +66,8 @@ def check_value(key: str, value: object) -> Value:
 
 
 def _text(key: str, value: str) -> str:
+    if len(value) <= MAX_TEXT and value.isascii() and "\0" not in value:
+        return value
     if len(value) > MAX_TEXT or "\0" in value:
         raise MetadataError(f"{key!r} has a text of {len(value)} characters; take at most {MAX_TEXT}, and none that is NUL")
     try:
