@@ -242,6 +242,8 @@ def test_a_server_that_is_away(bundle: Bundle, gallery: Gallery) -> None:
                 use()
     with pytest.raises(FleetUnavailableError, match="Unknown scheme"):
         Fleet("nonsense://x", bundle)
+    with pytest.raises(FleetUnavailableError, match="write http://localhost:6333 or"):
+        Fleet("localhost:6333", bundle)
 
 
 def test_a_server_over_http_answers_alike(bundle: Bundle, gallery: Gallery, head: Head) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -72,6 +73,8 @@ class Server:
         self.place, self.options = place, options
         self.embedded = "://" not in place
         self.name = f"collection {options.collection!r} at {place}"
+        if re.fullmatch(r"[\w.-]+:\d+/?", place):
+            raise FleetUnavailableError(f"{place!r} is neither a URL nor a folder; write http://{place} or https://{place}")
         client, where = qdrant().QdrantClient, {"location" if place == ":memory:" else "path": place}
         with self.errors():
             if self.embedded:
