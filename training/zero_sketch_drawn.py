@@ -71,7 +71,7 @@ def open_judge(path: Path, spec: InputSpec) -> Judge:
 def generated(
     artist: Artist, photos: Photos, options: ArtistOptions, network: tuple[Encode, InputSpec], judge: Judge | None
 ) -> StandIns:
-    """The generator's drawings, encoded; each weighs as much as D_C is certain of it, as in joint training (METHODS B.6).
+    """The generator's drawings, encoded; each weighs as much as D_C is certain of it, as in joint training (METHODS B.5).
 
     Without a judge all count alike. Empty drawings are left out. Raises UnreadableImageError for a photo that cannot be read, and
     EmptySketchError where nothing was drawn.
