@@ -193,12 +193,12 @@ def answer(
 ) -> Answer:
     """The first k of a search's hits (``wanted`` says how many it takes), each with its confidence.
 
-    ``none_below`` in the place of the model's own threshold, for ``absent_share`` as it is in force. Raises ValueError where it
-    is no probability.
+    ``none_below`` in the place of the model's own threshold, for ``absent_share`` as it is in force. Hits that do not say how
+    many photos were searched (``Hit.among``) are not assessed. Raises ValueError where ``none_below`` is no probability.
     """
     if none_below is not None and not 0 <= none_below <= 1:
         raise ValueError(f"none_below is {none_below}, expected a probability from 0 to 1")
-    if confidence is None or not hits:
+    if confidence is None or not hits or not hits[0].among:
         return Answer(hits[:k])
     adapted = adapter is not None and adapter.changes
     found = confidence.assess([hit.score for hit in hits[:SHORTLIST]], hits[0].among, adapted=adapted)

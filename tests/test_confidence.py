@@ -238,8 +238,9 @@ def test_an_adapter_that_changes_nothing_is_none(bundle: Bundle) -> None:
     assert answer(found, 2, CONSTANTS, adapter=moved) != answer(found, 2, CONSTANTS)
 
 
-def test_without_constants_there_is_no_confidence() -> None:
-    one = answer(hits([0.5, 0.2], 2), 1, None)
+@pytest.mark.parametrize(("among", "constants"), [(2, None), (0, CONSTANTS)])
+def test_without_constants_or_size_there_is_no_confidence(among: int, constants: Confidence | None) -> None:
+    one = answer(hits([0.5, 0.2], among), 1, constants)
     assert isinstance(one, Answer)
     assert (len(one), one[0].confidence, one.in_gallery, one.known, one.sure, one.shown) == (1, None, None, None, None, None)
 
