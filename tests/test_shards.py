@@ -177,6 +177,12 @@ def test_missing_truncated_and_foreign_shards_are_refused(folder: Path, tmp_path
     assert len(held(path)) == 40
 
 
+def test_a_shard_of_a_billion_is_told_at_once(tmp_path: Path) -> None:
+    shard(3, of=10**9).save(tmp_path / "a.shard")
+    with pytest.raises(ShardFormatError, match="999999999 shards are missing, numbers 0, 1, 2, 4, 5, 6, 7, 8, 9, 10;"):
+        merge([tmp_path], tmp_path / "g")
+
+
 def test_one_name_from_two_places_is_told(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def merge_into(store: Store, shards: Iterable[Shard], photos: Path | None = None
 
 def _in_order(paths: Sequence[Path], partial: bool) -> list[Path]:
     """The paths of shards run by run, each by number and each shard once. Raises ShardFormatError."""
-    runs: dict[str, dict[int, Path]] = {}
+    runs: dict[tuple[str, int], dict[int, Path]] = {}
     first: Part | None = None
     for path in paths:
         part = load_shard(path).part
@@ -74,13 +75,12 @@ def _in_order(paths: Sequence[Path], partial: bool) -> list[Path]:
                 f"{path}: encoded by another encoder ({part.features_digest[:12]}, C={part.features}) than {paths[0]} "
                 f"({first.features_digest[:12]}, C={first.features}); merge shards of one encoder"
             )
-        runs.setdefault(f"{part.run} {part.of}", {})[part.number] = path
-    for run, found in runs.items():
-        missing = sorted(set(range(int(run.split()[-1]))) - set(found))
-        if missing and not partial:
-            some = ", ".join(map(str, missing[:10]))
+        runs.setdefault((part.run, part.of), {})[part.number] = path
+    for (_, of), found in runs.items():
+        if len(found) < of and not partial:
+            some = ", ".join(map(str, islice((number for number in range(of) if number not in found), 10)))
             raise ShardFormatError(
-                f"{next(iter(found.values())).parent}: {len(missing)} shards are missing, numbers {some}; run the encoding "
+                f"{next(iter(found.values())).parent}: {of - len(found)} shards are missing, numbers {some}; run the encoding "
                 "again, which makes what is missing, or take what is there with --partial"
             )
     return [found[number] for found in runs.values() for number in sorted(found)]
