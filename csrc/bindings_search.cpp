@@ -1,4 +1,4 @@
-// _native.top_products, half_products and embed_rows.
+// _native.top_products, adapted_products and embed_rows.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -57,17 +57,28 @@ py::tuple top(const py::array& rows, const py::array& queries, std::int64_t coun
     return py::make_tuple(products, places);
 }
 
-py::array_t<float> half(const py::array& rows, const py::array& places, const py::array& factors) {
-    const auto* from = input<std::uint16_t>("rows", rows, 2, "uint16 [N, C], the bits of float16");
+py::array_t<float> adapted(const py::array& embeddings, const py::array& lengths, const py::array& features, const py::array& support,
+                           const py::array& coefficients, const py::array& places, const py::array& query) {
+    const float* units = input<float>("embeddings", embeddings, 2, "float32 [N, D]");
+    const float* long_as = input<float>("lengths", lengths, 1, "float32 [N]");
+    const auto* halves = input<std::uint16_t>("features", features, 2, "uint16 [N, C], the bits of float16");
+    const LowRank change{input<float>("support", support, 2, "float32 [m, C]"),
+                         input<float>("coefficients", coefficients, 2, "float32 [D, m]"), support.shape(0), embeddings.shape(1),
+                         features.shape(1)};
     const auto* which = input<std::int64_t>("places", places, 1, "int64 [n]");
-    const float* with = input<float>("factors", factors, 2, "float32 [m, C]");
-    same_width("factors", factors, rows.shape(1));
-    check_places(which, places.size(), rows.shape(0));
-    py::array_t<float> out({places.size(), factors.shape(0)});
+    const float* asked = input<float>("query", query, 1, "float32 [D]");
+    same_width("support", support, change.features);
+    same_width("coefficients", coefficients, change.rank);
+    same_width("query", query, change.width);
+    const std::int64_t rows = embeddings.shape(0), count = places.size();
+    if (coefficients.shape(0) != change.width) refuse("coefficients", coefficients, std::to_string(change.width) + " rows");
+    if (features.shape(0) != rows) refuse("features", features, std::to_string(rows) + " rows");
+    same_width("lengths", lengths, rows);
+    check_places(which, count, rows);
+    py::array_t<float> out(count);
     float* to = out.mutable_data();
-    const std::int64_t width = rows.shape(1), count = places.size(), others = factors.shape(0);
     const py::gil_scoped_release release;
-    half_products(from, width, which, count, with, others, to);
+    adapted_products(units, long_as, halves, change, which, count, asked, to);
     return out;
 }
 
@@ -101,9 +112,13 @@ void define_search(py::module_& module) {
 rows float32 [N, D], or uint16 [N, D] (the bits of float16), queries float32 [B, D], allowed bool [N] or None: rows that may be
 -> (products float32 [B, count] descending, equal ones in the order of rows, places int64 [B, count]). Sums are float32. The answer
 does not depend on threads. Raises ValueError on a wrong dtype, shape or layout, or where fewer than count rows may be.)");
-    module.def("half_products", &half, py::arg("rows"), py::arg("places"), py::arg("factors"),
-               R"(Inner products of some rows of float16 with factors: rows uint16 [N, C] (the bits), places int64 [n], factors float32
-[m, C] -> float32 [n, m], sums in float32. Raises ValueError on a wrong dtype, shape or layout, or a place that is no row.)");
+    module.def("adapted_products", &adapted, py::arg("embeddings"), py::arg("lengths"), py::arg("features"), py::arg("support"),
+               py::arg("coefficients"), py::arg("places"), py::arg("query"),
+               R"(Inner products of a query with some photos' embeddings by an adapter: u . query / ||u||, u = e l + A (X f + 1).
+
+embeddings e float32 [N, D] of unit length, lengths l [N] of the outputs they were made from, features f uint16 [N, C] (the bits of
+float16), support X [m, C], coefficients A [D, m], places int64 [n], query [D] -> float32 [n]. Raises ValueError on a wrong dtype,
+shape or layout, or a place that is no row.)");
     module.def("embed_rows", &embed, py::arg("weight"), py::arg("bias"), py::arg("features"),
                R"((W f + b) / max(||W f + b||, 1e-12): weight float32 [D, C], bias [D], features [N, C] -> float32 [N, D].
 

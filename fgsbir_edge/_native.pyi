@@ -116,7 +116,15 @@ def top_products(
     allowed: NDArray[np.bool_] | None = None,
     threads: int = 1,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
-def half_products(rows: NDArray[np.uint16], places: NDArray[np.int64], factors: NDArray[np.float32]) -> NDArray[np.float32]: ...
+def adapted_products(
+    embeddings: NDArray[np.float32],
+    lengths: NDArray[np.float32],
+    features: NDArray[np.uint16],
+    support: NDArray[np.float32],
+    coefficients: NDArray[np.float32],
+    places: NDArray[np.int64],
+    query: NDArray[np.float32],
+) -> NDArray[np.float32]: ...
 def embed_rows(weight: NDArray[np.float32], bias: NDArray[np.float32], features: NDArray[np.float32]) -> NDArray[np.float32]: ...
 def cuda_devices(probe: bool = False) -> list[dict[str, Any]] | str: ...
 

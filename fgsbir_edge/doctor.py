@@ -27,8 +27,8 @@ GPU_LIBRARIES = {
     ),
     "cupy": (
         ("cupy", "cupy-cuda12x", "cupy-cuda13x"),
-        "arrays in and out on the GPU, and TensorRT without device code of our own; pip install cupy-cuda12x on JetPack 6, "
-        "cupy-cuda13x on JetPack 7",
+        "arrays in and out on the GPU, TensorRT without device code of our own, search on the GPU; pip install cupy-cuda12x on "
+        "JetPack 6, cupy-cuda13x on JetPack 7",
     ),
     "pycuda": (
         ("pycuda",),
@@ -58,6 +58,7 @@ def examine(gallery: str | None = None) -> dict[str, Any]:
         "onnxruntime_providers": providers,
         "onnxruntime_packages": [name for name in RUNTIMES if _version(name)],
         "backends": _backends() if providers else {},
+        "search": _search(),
         "gpu_libraries": {name: _library(name) for name in GPU_LIBRARIES},
         "chosen": _chosen(),
         "jetson": jetson.state(),
@@ -80,6 +81,7 @@ def report(facts: dict[str, Any]) -> str:
     if len(facts["onnxruntime_packages"]) > 1:
         lines.append(f"              {' and '.join(facts['onnxruntime_packages'])} are both installed: pip uninstall one of them")
     lines += [f"backend       {name}: {reason or 'can be tried'}" for name, reason in facts["backends"].items()]
+    lines += [f"search        {name}: {reason or 'can be used'}" for name, reason in facts["search"].items()]
     lines += [f"{name:<13} {entry['problem'] or entry['version']}" for name, entry in facts["gpu_libraries"].items()]
     lines.append(f"in use        {facts['chosen'] or 'onnx-cpu fp32; fgsbir-edge bench finds the fastest backend and keeps it'}")
     if facts["jetson"] is not None:
@@ -114,6 +116,26 @@ def _gallery_lines(found: dict[str, Any]) -> list[str]:
         return [f"gallery       {found['path']}: {found['photos']} photos, {found['people']} people, no fault found"]
     remedy = f"fgsbir-edge gallery repair {found['path']} NEW saves what can be read"
     return [*(f"gallery       ERROR: {fault}" for fault in found["faults"]), f"              restore a copy, or {remedy}"]
+
+
+def _search() -> dict[str, str]:
+    """Why galleries cannot be searched by a backend; empty: they can. Neither faiss nor CuPy is imported."""
+    from fgsbir_edge.inner import native
+
+    problems = {"native": "", "numpy": "", "faiss": "", "cupy": ""}
+    try:
+        if not hasattr(native(), "top_products"):
+            problems["native"] = "the compiled core is older than this package: pip install . again"
+    except FgsbirError:
+        problems["native"] = "no compiled core, see above"
+    if importlib.util.find_spec("faiss") is None:
+        problems["faiss"] = "not installed (8-bit indexes); pip install 'fgsbir-edge[search]'"
+    gpu = _gpu()
+    if _library("cupy")["problem"] is not None:
+        problems["cupy"] = "CuPy is not installed, see below"
+    elif isinstance(gpu, str):
+        problems["cupy"] = gpu
+    return problems
 
 
 def _library(name: str) -> dict[str, str | None]:

@@ -93,3 +93,17 @@ def test_a_gallerys_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     found = json.loads(capsys.readouterr().out)
     assert not found["healthy"]
     assert "no such gallery" in found["gallery"]["faults"][0]
+
+
+def test_search_backends_say_what_they_lack(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    text = report()
+    assert "search        native: can be used\n" in text
+    assert "search        faiss: not installed (8-bit indexes); pip install 'fgsbir-edge[search]'\n" in text
+    assert "search        cupy: CuPy is not installed, see below\n" in text
+    installed["cupy-cuda12x"] = "14.2.0"
+    monkeypatch.setattr(doctor, "_gpu", lambda: "no driver")
+    assert doctor.examine()["search"]["cupy"] == "no driver"
+    monkeypatch.setattr(doctor, "_gpu", list)
+    assert doctor.examine()["search"]["cupy"] == ""
+    monkeypatch.delattr("fgsbir_edge._native.top_products")
+    assert "pip install . again" in doctor.examine()["search"]["native"]

@@ -68,13 +68,17 @@ def test_rows_in_ascending_order_and_nan() -> None:
     assert sorted(places[0].tolist()) == list(range(20))
 
 
-def test_half_products_and_embeddings_are_the_twins() -> None:
+def test_adapted_products_and_embeddings_are_the_twins() -> None:
     rng = np.random.default_rng(0)
     for width, factors in ((3, 1), (40, 10), (1280, 33)):
-        rows = rng.normal(size=(200, width)).astype(np.float16)
+        features = rng.normal(size=(200, width)).astype(np.float16)
         places, support = rng.integers(0, 200, 150), rng.normal(size=(factors, width)).astype(np.float32)
-        got = _native.half_products(rows.view(np.uint16), places, support)
-        np.testing.assert_allclose(got, twin.half_products(rows, places, support), rtol=1e-4, atol=1e-3)
+        coefficients = (rng.normal(size=(24, factors)) / width).astype(np.float32)
+        embeddings, lengths = unit(200, 24, 1), rng.uniform(0.5, 2.0, 200).astype(np.float32)
+        query = unit(1, 24, 2)[0]
+        got = _native.adapted_products(embeddings, lengths, features.view(np.uint16), support, coefficients, places, query)
+        some = embeddings[places], lengths[places], features[places]
+        np.testing.assert_allclose(got, twin.adapted_products(*some, support, coefficients, query), atol=2e-6)
         weight, bias = rng.normal(size=(factors, width)).astype(np.float32), rng.normal(size=factors).astype(np.float32)
         features = rng.normal(size=(9, width)).astype(np.float32)
         unit_rows = _native.embed_rows(weight, bias, features)
@@ -96,8 +100,26 @@ def test_wrong_arguments_are_refused() -> None:
     }.items():
         with pytest.raises(ValueError, match=message):
             _native.top_products(*arguments)
-    with pytest.raises(ValueError, match=r"places\[0\] is 4"):
-        _native.half_products(np.zeros((4, 3), np.uint16), np.array([4]), rows)
+    good = {
+        "embeddings": np.zeros((4, 2), np.float32),
+        "lengths": np.ones(4, np.float32),
+        "features": np.zeros((4, 3), np.uint16),
+        "support": np.zeros((5, 3), np.float32),
+        "coefficients": np.zeros((2, 5), np.float32),
+        "places": np.array([0, 3]),
+        "query": np.zeros(2, np.float32),
+    }
+    assert _native.adapted_products(**good).tolist() == [0.0, 0.0]
+    for name, bad in {
+        "lengths": np.ones(3, np.float32),
+        "features": np.zeros((3, 3), np.uint16),
+        "support": np.zeros((5, 4), np.float32),
+        "coefficients": np.zeros((3, 5), np.float32),
+        "places": np.array([0, 4]),
+        "query": np.zeros(3, np.float32),
+    }.items():
+        with pytest.raises(ValueError, match=name):
+            _native.adapted_products(**{**good, name: bad})
     with pytest.raises(ValueError, match="3 columns"):
         _native.embed_rows(rows, np.zeros(4, np.float32), np.zeros((1, 2), np.float32))
 

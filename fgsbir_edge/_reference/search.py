@@ -22,9 +22,13 @@ def top_products(
     return np.take_along_axis(products, places, axis=1), places
 
 
-def half_products(rows: NDArray[np.float16], places: ArrayLike, factors: ArrayLike) -> Float64:
-    """rows[places] @ factorsᵀ: rows [N, C], places [n], factors [m, C] -> [n, m]."""
-    products: Float64 = rows[np.asarray(places)].astype(np.float64) @ np.asarray(factors, np.float64).T
+def adapted_products(
+    embeddings: ArrayLike, lengths: ArrayLike, features: ArrayLike, support: ArrayLike, coefficients: ArrayLike, query: ArrayLike
+) -> Float64:
+    """u · query / ||u||, u = e l + A (X f + 1): e [n, D], l [n], f [n, C], X [m, C], A [D, m], query [D] -> [n]."""
+    inner = np.asarray(features, np.float64) @ np.asarray(support, np.float64).T + 1.0
+    outputs = np.asarray(embeddings, np.float64) * np.asarray(lengths, np.float64)[:, None] + inner @ np.asarray(coefficients).T
+    products: Float64 = outputs @ np.asarray(query, np.float64) / np.maximum(np.linalg.norm(outputs, axis=1), 1e-12)
     return products
 
 

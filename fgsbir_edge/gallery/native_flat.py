@@ -16,24 +16,27 @@ class NativeFlat:
     """Embeddings [N, D] in float32; ``error`` as in ``Flat``."""
 
     error = ROUNDING
+    exact = True  # nothing is rounded
 
     def __init__(self, embeddings: Float32, threads: int = 1) -> None:
-        self._rows: NDArray[Any] = np.ascontiguousarray(embeddings)
+        self.stored: NDArray[Any] = np.ascontiguousarray(embeddings)
         self._search, self._threads = native().top_products, threads
 
     def top(self, queries: Float32, count: int, allowed: NDArray[np.bool_] | None) -> tuple[Float32, Places]:
         """See ``Flat``."""
-        found: tuple[Float32, Places] = self._search(self._rows, queries, count, allowed, self._threads)
+        found: tuple[Float32, Places] = self._search(self.stored, queries, count, allowed, self._threads)
         return found
 
     def rows(self, places: Places) -> Float32 | None:
         """See ``Flat``."""
-        stored: Float32 = self._rows[places]
+        stored: Float32 = self.stored[places]
         return stored
 
 
 class NativeHalfFlat(NativeFlat):
     """Embeddings [N, D] in float16, filled ``CHUNK`` at a time from ``rows``; see ``flat.Rows``."""
+
+    exact = False
 
     def __init__(self, rows: Rows, shape: tuple[int, int], threads: int = 1) -> None:
         stored, rounding = np.empty(shape, np.float16), 0.0

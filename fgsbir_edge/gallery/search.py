@@ -61,7 +61,7 @@ class PhotoIndex:
         self, entries: Sequence[Entry], features: Float16, options: SearchOptions | None = None, kept: Shortlist | None = None
     ) -> None:
         self.entries, self.options, self.kept = tuple(entries), options or SearchOptions(), kept
-        self._features = features
+        self._features, self._halves = features, features.view(np.uint16)
         self.positions = {item.name: place for place, item in enumerate(entries)}
         found: dict[str | None, list[int]] = {}
         for place, item in enumerate(entries):
@@ -103,7 +103,7 @@ class PhotoIndex:
     def features(self, places: Sequence[int] | NDArray[np.intp]) -> Float32:
         """Stored features of some photos, float32 [n, C]."""
         which = np.asarray(places, dtype=np.int64)
-        rows: Float32 = native().gather_half(self._features.view(np.uint16), which)
+        rows: Float32 = native().gather_half(self._halves, which)
         return rows
 
     def embeddings(self, head: Head, adapter: Adapter | None = None) -> Float32:
@@ -234,22 +234,23 @@ class PhotoIndex:
         flat = self.flat(head)
         _, found = flat.top(base.queries, base.k, base.allowed)
         for query, places in zip(queries, found, strict=True):
-            rows = flat.rows(places)
-            if rows is None:
-                rows = self._embedded(places, head, adapter)
-            else:
-                rows = rows * self._lengths[head.digest][places] + self._added(places, adapter)
-            yield best(places, (rows @ query) / norms(rows)[:, 0], k)
+            yield best(places, self._adapted_scores(flat, places, query, head, adapter), k)
 
-    def _added(self, places: Places, adapter: Adapter) -> Float32:
-        """What an adapter adds to the outputs of some photos, A (X f + 1): float32 [n, D]."""
+    def _adapted_scores(self, flat: Flat, places: Places, query: Float32, head: Head, adapter: Adapter) -> Float32:
+        """Inner products of a query with some photos as an adapter embeds them: float32 [n]."""
         core, (width, rank) = native(), adapter.coefficients.shape
-        features = adapter.support.shape[1]
-        if rank * (width + features) > width * features or not hasattr(core, "half_products"):
-            return adapter.shift(self.features(places), "photo")
-        products = core.half_products(self._features.view(np.uint16), places, adapter.support)
-        added: Float32 = (products + np.float32(1.0)) @ adapter.coefficients.T
-        return added
+        if isinstance(flat, NativeFlat) and flat.exact and rank * (width + head.features) <= width * head.features:
+            change = adapter.support, adapter.coefficients
+            lengths = self._lengths[head.digest].reshape(-1)
+            products: Float32 = core.adapted_products(flat.stored, lengths, self._halves, *change, places, query)
+            return products
+        rows = flat.rows(places)
+        if rows is None:
+            rows = self._embedded(places, head, adapter)
+        else:
+            rows = rows * self._lengths[head.digest][places] + adapter.shift(self.features(places), "photo")
+        scores: Float32 = (rows @ query) / norms(rows)[:, 0]
+        return scores
 
     def _queries(self, sketches: Float32, head: Head, adapter: Adapter | None = None) -> Float32:
         """Unit embeddings of sketches."""
