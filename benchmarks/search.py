@@ -198,8 +198,8 @@ def main() -> None:
                 race(report, f"{group}, several queries", list(batches(place)), rounds=arguments.rounds, turn_ms=100)
             del place
             gc.collect()
-    figures: dict[str, Any] = {**report.figures(), **stored, "libraries": libraries(["faiss-cpu", "numpy"])}
-    write(arguments.out, figures)
+            figures: dict[str, Any] = {**report.figures(), **stored, "libraries": libraries(["faiss-cpu", "numpy"])}
+            write(arguments.out, figures)  # so far: the largest gallery may not fit into memory
 
 
 if __name__ == "__main__":

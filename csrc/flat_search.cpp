@@ -177,22 +177,26 @@ void adapted_products(const float* embeddings, const float* lengths, const std::
                       const std::int64_t* places, std::int64_t count, const float* query, float* out) {
     const Index width = change.width, rank = change.rank;
     const Index block = std::max<Index>(kStride, 2 * kBlockBytes / (4 * std::max<Index>(change.features, 1)));
-    const auto dots = adapt_parts::products<float>().dots;
+    const auto& multiply_by = adapt_parts::products<float>();
     const auto product = kernels().wide;
     std::vector<float> widened(static_cast<std::size_t>(block * change.features)), inner(static_cast<std::size_t>(block * rank)),
-        outputs(static_cast<std::size_t>(block * width));
+        outputs(static_cast<std::size_t>(block * width)), across(static_cast<std::size_t>(rank * width));
+    for (Index d = 0; d < width; ++d) {
+        for (Index l = 0; l < rank; ++l) across[static_cast<std::size_t>(l * width + d)] = change.coefficients[d * rank + l];
+    }
     for (Index first = 0; first < count; first += block) {
         const Index now = std::min(block, count - first);
         gather_half(features, change.features, places + first, now, widened.data());
-        dots({widened.data(), change.features, now, change.support, change.features, rank, change.features, nullptr, 1.0F, false,
-              inner.data(), rank});
-        dots({inner.data(), rank, now, change.coefficients, rank, width, rank, nullptr, 0.0F, false, outputs.data(), width});
+        multiply_by.dots({widened.data(), change.features, now, change.support, change.features, rank, change.features, nullptr,
+                          1.0F, false, inner.data(), rank});
         for (Index i = 0; i < now; ++i) {
             const float* unit = embeddings + places[first + i] * width;
             const float length = lengths[places[first + i]];
             float* row = outputs.data() + i * width;
-            for (Index d = 0; d < width; ++d) row[d] += length * unit[d];
+            for (Index d = 0; d < width; ++d) row[d] = length * unit[d];
         }
+        multiply_by.combine({inner.data(), rank, 1, across.data(), width, outputs.data(), width, outputs.data(), width, now, rank,
+                             width, 1.0F});
         product(outputs.data(), now, width, query, out + first);
         for (Index i = 0; i < now; ++i) {
             const float* row = outputs.data() + i * width;

@@ -254,11 +254,12 @@ class PhotoIndex:
 
     def _queries(self, sketches: Float32, head: Head, adapter: Adapter | None = None) -> Float32:
         """Unit embeddings of sketches."""
-        if adapter is not None and adapter.moves("sketch"):
-            return adapter.embed(head, sketches, "sketch")
-        if adapter is not None:
-            adapter.check(head)
-        return self._units(sketches, head)
+        if adapter is None:
+            return self._units(sketches, head)
+        adapter.check(head)
+        if not adapter.moves("sketch"):
+            return self._units(sketches, head)
+        return normalised(sketches @ head.weight.T + head.bias + adapter.shift(sketches, "sketch"))
 
     def _units(self, features: Float32, head: Head) -> Float32:
         """Unit embeddings by the head; features are finite."""
