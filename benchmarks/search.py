@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[2_000, 100_000, 1_000_000])
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 512])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--stored", type=int, default=1_000_000, help="photos of the gallery whose memory is measured; 0: none")
+    parser.add_argument("--stored", type=int, nargs="*", default=[100_000, 1_000_000], help="sizes of galleries written and read")
     parser.add_argument("--out", type=Path, default=RESULTS / "search.json")
     arguments = parser.parse_args()
     one_thread_a_library()

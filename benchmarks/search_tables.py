@@ -62,22 +62,18 @@ def _store(figures: Figures) -> str:
     if "store" not in figures:
         return ""
     found = figures["store"]
-    text = f"\n### A gallery of {found['photos']:,} photos, {found['features']} features, D = {found['embedding']}\n\n"
+    text = f"\n### A gallery's file: {found['features']} features, D = {found['embedding']}\n\n"
     text += (
         f"Written, features and thumbnails given, 32 photos a transaction: {found['written_per_second']:,} photos a second. "
         f"The released encoder on one thread makes features of {found['encoded_per_second']:,} photos a second from pixels. "
-        f"The file has {found['file_mib']:,} MiB with thumbnails of 16 bytes.\n\n"
+        "One process each, one index; thumbnails of 16 bytes. Seconds, and in brackets those of the processor: reading the file, "
+        "and until the first answer. Resident MiB: of a process that has only started, with the file read, and answering.\n\n"
     )
-    header = [
-        "one index, a process each",
-        "file read, s",
-        "first answer, s",
-        "MiB at the start",
-        "read",
-        "after it",
-        "at most",
-        "",
-    ]
-    names = ("open_s", "ready_s", "start_mib", "read_mib", "searched_mib", "peak_mib")
-    lines = ([row["storage"], *(f"{row[name]:,}" for name in names), ""] for row in figures["memory"])
-    return text + table(header, lines)
+    header = ["photos, index", "file, MiB", "read", "first answer", "MiB at the start", "read", "answering", "at most", ""]
+    return text + table(header, (_memory(row) for row in figures["memory"]))
+
+
+def _memory(row: Mapping[str, Any]) -> list[str]:
+    times = [f"{row[name + '_s']:,.1f} ({number(row.get(name + '_cpu_s'))})" for name in ("open", "ready")]
+    mib = [f"{row[name + '_mib']:,}" for name in ("start", "read", "searched", "peak")]
+    return [f"{row['photos']:,}, {row['storage']}", f"{row['file_mib']:,}", *times, *mib, ""]

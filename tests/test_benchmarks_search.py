@@ -23,8 +23,8 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     folder = tmp_path_factory.mktemp("store")
     path = str(folder / "many.gallery")
     written = search_store.fill(path, "100")
-    memory = [search_store.load(path, name) for name in search_store.SETTINGS]
-    store = {"photos": 100, "features": 512, "embedding": 64, "written_per_second": 5, "encoded_per_second": 3.5, **written}
+    memory = [{**written, **search_store.load(path, name)} for name in search_store.SETTINGS]
+    store = {"features": 512, "embedding": 64, "written_per_second": 5, "encoded_per_second": 3.5}
     machine = {"processor": "none", "cores": 1, "python": "3", "commit": "0", "load": 1.0}
     return {**report.figures(), "store": store, "memory": memory, "machine": machine}
 
@@ -42,7 +42,7 @@ def test_tables(figures: dict[str, object]) -> None:
     assert "| ms a query, median (at best) | 1,500 × 16 |  |" in text
     assert "| queries a second, median (at best) | 1 at a time | 16 at a time | 256 at a time |  |" in text
     assert "5 photos a second" in text
-    assert "| int8, faiss |" in text
+    assert "| 100, int8, faiss |" in text
     page = document({"search": figures})
     assert "## Search\n" in page
     assert "small, at most 1.2" in page
