@@ -64,6 +64,8 @@ A query of ours begins at a sketch's features and ends at ten photos by name, wi
 and NumPy alone begin at an embedding and end at numbers. Random galleries whose spectrum falls as that of trained heads; 512
 features. `ours, float32` and `float16` are the compiled core, `int8` is faiss with candidates scored anew. An adapter of both
 sides re-ranks the 1,000 photos that the base head finds nearest, from their stored features; `faiss alone` does not do that.
+All on one thread, and times are those of the processor: the machine was busy with other work, which takes turns on the same core
+and shares cache and memory with what is measured.
 """
 
 _FIT = """

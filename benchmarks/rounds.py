@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.samples import ratio, significant, summary
 
 Samples = dict[str, NDArray[np.float64]]
+Clock = Callable[[], int]  # nanoseconds
 
 
 @dataclass(frozen=True)
@@ -109,20 +110,28 @@ class Report:
 
 
 def race(
-    report: Report, group: str, competitors: Sequence[Competitor], *, rounds: int, turn_ms: float = 20.0, calls: int | None = None
+    report: Report,
+    group: str,
+    competitors: Sequence[Competitor],
+    *,
+    rounds: int,
+    turn_ms: float = 20.0,
+    calls: int | None = None,
+    clock: Clock = time.perf_counter_ns,
 ) -> None:
     """Check every competitor, time those that pass, and add their rows to the report.
 
     In each round every competitor has one turn, in an order drawn anew: as many calls as fit into ``turn_ms`` going by the
-    warm-up (1 to 500), or ``calls``. Call numbers go on from round to round. Times are microseconds per item.
+    warm-up (1 to 500), or ``calls``. Call numbers go on from round to round. Times are microseconds per item by ``clock``,
+    which gives nanoseconds; ``time.thread_time_ns`` leaves out what other processes take, for work of one thread alone.
     """
     verdicts = {competitor.name: _verdict(competitor) for competitor in competitors}
     admitted = [competitor for competitor in competitors if verdicts[competitor.name].passed]
     for competitor in competitors:
         if competitor not in admitted:
             report.rejected.append({"group": group, "name": competitor.name, "reason": verdicts[competitor.name].finding})
-    turns = {competitor.name: calls or _calls_for(competitor, turn_ms) for competitor in admitted}
-    times = _interleaved(admitted, rounds, turns)
+    turns = {competitor.name: calls or _calls_for(competitor, turn_ms, clock) for competitor in admitted}
+    times = _interleaved(admitted, rounds, turns, clock)
     for competitor in admitted:
         row = {"group": group, "name": competitor.name, "unit": "us", **summary(times[competitor.name])}
         row |= {"agrees": verdicts[competitor.name].finding, "bytes": competitor.bytes}
@@ -148,19 +157,19 @@ def _verdict(competitor: Competitor) -> Verdict:
         return Verdict(False, f"{type(error).__name__}: {error}")
 
 
-def _calls_for(competitor: Competitor, turn_ms: float) -> int:
+def _calls_for(competitor: Competitor, turn_ms: float, clock: Clock) -> int:
     """Warm up for a turn and return how many calls fit into one."""
-    start, done = time.perf_counter(), 0
-    while done < 2 or time.perf_counter() - start < turn_ms / 1e3:
+    start, done = clock(), 0
+    while done < 2 or clock() - start < turn_ms * 1e6:
         competitor.run(0)
         done += 1
         if done >= 500:
             break
-    each = (time.perf_counter() - start) / done
-    return int(min(500, max(1, turn_ms / 1e3 // each)))
+    each = max(1.0, (clock() - start) / done)
+    return int(min(500, max(1, turn_ms * 1e6 // each)))
 
 
-def _interleaved(competitors: Sequence[Competitor], rounds: int, calls: dict[str, int]) -> Samples:
+def _interleaved(competitors: Sequence[Competitor], rounds: int, calls: dict[str, int], clock: Clock) -> Samples:
     """Microseconds per item [rounds, calls] of each competitor."""
     times: Samples = {one.name: np.empty((rounds, calls[one.name])) for one in competitors}
     order = np.random.default_rng(0)
@@ -170,15 +179,15 @@ def _interleaved(competitors: Sequence[Competitor], rounds: int, calls: dict[str
     try:
         for turn in range(rounds):
             for index in order.permutation(len(competitors)):
-                _take_turn(competitors[index], turn, times[competitors[index].name])
+                _take_turn(competitors[index], turn, times[competitors[index].name], clock)
     finally:
         if was_enabled:
             gc.enable()
     return times
 
 
-def _take_turn(competitor: Competitor, turn: int, times: NDArray[np.float64]) -> None:
-    clock, run, calls = time.perf_counter_ns, competitor.run, times.shape[1]
+def _take_turn(competitor: Competitor, turn: int, times: NDArray[np.float64], clock: Clock) -> None:
+    run, calls = competitor.run, times.shape[1]
     for call in range(calls):
         start = clock()
         run(turn * calls + call)

@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.search [--sizes 2000 100000 1000000] [--widths 64 512] [--out FILE]``. A query of ours begins at a sketch's
 features [C = 512] and ends at the ten photos found, by name; faiss and NumPy alone begin at an embedding and end at numbers.
-Embeddings are random with a spectrum that falls, as those of trained heads do; every competitor's ten are checked. What a
+Embeddings are random with a spectrum that falls, as those of trained heads do; every competitor's ten are checked. All work on
+one thread, and times are those of the processor, which other processes hardly change. What a
 gallery's file costs, and memory, is measured by ``search_store.py``, each in a process of its own.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,17 +187,19 @@ def main() -> None:
     one_thread_a_library()
     report = Report()
     stored = store_figures(arguments.stored) if arguments.stored else {}
+    rounds = arguments.rounds
     for count in arguments.sizes:
         for width in arguments.widths:
             place, group = Place.random(count, width), f"{count:,} photos, D = {width}"
-            race(report, group, list(competitors(place)), rounds=arguments.rounds)
+            race(report, group, list(competitors(place)), rounds=rounds, clock=time.thread_time_ns)
             for storage in STORAGES:
                 got = report.times(group, f"faiss {storage} alone", (group, f"ours, {storage}"))
                 report.target(f"{group}: ours, {storage}, at most {TARGET} × faiss alone", TARGET, got, most=True)
             got = report.times(group, "faiss float32 alone", (group, ADAPTED))
             report.target(f"{group}: adapted re-ranking, at most {TARGET} × faiss alone", TARGET, got, most=True)
             if width == arguments.widths[0] and count in BATCHED:
-                race(report, f"{group}, several queries", list(batches(place)), rounds=arguments.rounds, turn_ms=100)
+                several = list(batches(place))
+                race(report, f"{group}, several queries", several, rounds=rounds, turn_ms=100, clock=time.thread_time_ns)
             del place
             gc.collect()
             figures: dict[str, Any] = {**report.figures(), **stored, "libraries": libraries(["faiss-cpu", "numpy"])}
