@@ -62,7 +62,7 @@ def write(folder: str) -> dict[str, Any]:
 
 
 def encode() -> dict[str, Any]:
-    """Photos a second through the released encoder on one thread, from pixels."""
+    """Photos a second of the processor's time through the released encoder on one thread, from pixels."""
     from fgsbir_edge.engine import Engine
     from fgsbir_edge.gallery.store import MEMORY
 
@@ -70,10 +70,10 @@ def encode() -> dict[str, Any]:
         side = engine.input.size
         images = list(np.random.default_rng(0).integers(0, 255, (ENCODED, side, side, 3), np.uint8))
         engine.encode_pixels(images[:8])
-        began = time.perf_counter()
+        began = time.process_time()
         for first in range(0, ENCODED, BATCH):
             engine.encode_pixels(images[first : first + BATCH])
-        return {"encoded_per_second": round(ENCODED / (time.perf_counter() - began), 1)}
+        return {"encoded_per_second": round(ENCODED / (time.process_time() - began), 1)}
 
 
 def fill(path: str, photos: str) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def _store(figures: Figures) -> str:
     text = f"\n### A gallery's file: {found['features']} features, D = {found['embedding']}\n\n"
     text += (
         f"Written, features and thumbnails given, 32 photos a transaction: {found['written_per_second']:,} photos a second. "
-        f"The released encoder on one thread makes features of {found['encoded_per_second']:,} photos a second from pixels. "
+        f"The released encoder makes features of {found['encoded_per_second']:,} photos from pixels in a second of one core. "
         "One process each, one index; thumbnails of 16 bytes. Seconds, and in brackets those of the processor: reading the file, "
         "and until the first answer. Resident MiB: of a process that has only started, with the file read, and answering.\n\n"
     )
