@@ -2,7 +2,8 @@
 
 Gradient steps on five pairs can make a person's retrieval worse: the objects shown pull the others down. So each support pair is
 left out once, the others adapt, and the left-out sketch looks for its photo. Where the mean rank got clearly worse than the base
-head's, the base head stays; a few ranks say little, and a guard that asks for no loss at all refuses much that helps (docs/adaptation.md). A pair whose photo another pair shows too is not asked: the head has then been adapted on that very photo,
+head's, the base head stays; a few ranks say little, and a guard that asks for no loss at all refuses much that helps
+(docs/adaptation.md). A pair whose photo another pair shows too is not asked: the head has then been adapted on that very photo,
 and what becomes of photos that were shown says little of all the others. The guard decides and reports; it never raises.
 """
 
