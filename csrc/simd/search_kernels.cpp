@@ -14,6 +14,7 @@ namespace fgsbir::FGSBIR_ISA {
 namespace {
 
 constexpr int kTile = 8;  // rows whose lanes are added up together
+constexpr Index kLong = 512;  // bytes of a row
 constexpr int kFloats = kLanes<float>;
 
 INLINE Vec<float> widened(const float* from) { return load<float>(from); }
@@ -63,11 +64,12 @@ INLINE void row_sums(const Stored* rows, Index width, const float* query, Vec<fl
     UNROLL for (int r = 0; r < Rows; ++r) sums[r] += odd[r];
 }
 
-// Two rows at a time: the processor foresees so few streams of addresses; with eight at once, reading memory took twice as long.
-template <typename Stored>
+// Short rows two at a time, long ones one after the other: the processor foresees few streams of addresses, and a page holds two
+// long rows, where going to and fro between them took twice as long.
+template <typename Stored, int Together>
 INLINE void tile(const Stored* rows, Index width, const float* query, float* out) {
     Vec<float> sum[kTile];
-    UNROLL for (int r = 0; r < kTile; r += 2) row_sums<Stored, 2>(rows + r * width, width, query, sum + r);
+    UNROLL for (int r = 0; r < kTile; r += Together) row_sums<Stored, Together>(rows + r * width, width, query, sum + r);
     float sums[room<float>(kTile)];
     add_lanes<float, kTile>(sum, sums);
     for (int r = 0; r < kTile; ++r) out[r] = sums[r];
@@ -85,7 +87,11 @@ INLINE void single(const Stored* row, Index width, const float* query, float* ou
 template <typename Stored>
 void products(const Stored* rows, Index count, Index width, const float* query, float* out) {
     Index i = 0;
-    for (; i + kTile <= count; i += kTile) tile(rows + i * width, width, query, out + i);
+    if (width * static_cast<Index>(sizeof(Stored)) < kLong) {
+        for (; i + kTile <= count; i += kTile) tile<Stored, 2>(rows + i * width, width, query, out + i);
+    } else {
+        for (; i + kTile <= count; i += kTile) tile<Stored, 1>(rows + i * width, width, query, out + i);
+    }
     for (; i < count; ++i) single(rows + i * width, width, query, out + i);
 }
 
