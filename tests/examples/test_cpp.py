@@ -257,6 +257,13 @@ def damaged(pack: bytes) -> dict[str, tuple[bytes, str]]:
         "overflow": (pack.replace(b"array weight ", b"array weight 99999999999 ", 1), "impossible size"),
         "another side": (pack.replace(b"set side sketch", b"set side neither", 1), "setting side is"),
         "no number": (pack.replace(b"set margin 0", b"set margin x", 1), "setting margin is"),
+        "no size": (pack.replace(b"set size 32", b"set size nan", 1), "setting size is"),
+        "huge size": (pack.replace(b"set size 32", b"set size 1e9", 1), "setting size is"),
+        "no rows": (pack.replace(b"array weight 16", b"array weight 0", 1), "array weight is empty"),
+        "half a margin network": (
+            pack.replace(b"array bias", b"array margin_net 5\narray bias", 1) + bytes(20),
+            "impossible size",
+        ),
         "unknown line": (pack.replace(b"set side", b"put side", 1), "unknown kind"),
         "a photo less": (pack.replace(b"item even/star00.png\n", b"", 1), "array photo_features is"),
     }

@@ -7,6 +7,7 @@ import json
 import math
 from array import array
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,9 @@ import pytest
 from PIL import Image
 
 from fgsbir_edge.bundle import Bundle
+from fgsbir_edge.confidence import Confidence
 from fgsbir_edge.engine import Engine
+from fgsbir_edge.errors import OutputError
 from tests.examples import fake_ros
 from tests.examples.programs import EXAMPLES
 
@@ -182,6 +185,33 @@ def test_images_that_cannot_be_read_have_an_empty_answer_and_a_line(
     assert robot.sent("/diagnostics")[-1].status[0].level == b"\x00"
 
 
+@pytest.fixture
+def sure_path(bundle: Bundle, tmp_path: Path) -> Path:
+    """The toy bundle with constants for probabilities."""
+    constants = Confidence((20.0, 0.0, 0.0), (0.0, 0.0), (15.0, 0.0, 0.0, 0.0, 0.0), none_below=0.5, sure_from=0.9)
+    replace(bundle, confidence=constants).save(tmp_path / "sure")
+    return tmp_path / "sure"
+
+
+def test_scores_are_probabilities_where_the_model_knows_them(
+    ros: SimpleNamespace, sure_path: Path, data_path: Path, place: Path, bundle: Bundle
+) -> None:
+    robot = Robot(place, sure_path, k=12)
+    answer = robot.send("~/sketch", image(drawing(data_path, 4)))
+    robot.node.finder.close()
+    with Engine.open(gallery=place, bundle=sure_path, threads=1) as engine:
+        hits = engine.search(drawing(data_path, 4), 12)
+    assert [item.score for item in answer.results] == [hit.confidence for hit in hits]
+    assert 0 < sum(item.score for item in answer.results) < 1
+    assert robot.sent("vision_info")[0].method.endswith("score: probability")
+    cut = answer.results[2].score
+    robot = Robot(place, sure_path, k=12, min_score=cut)
+    assert len(robot.send("~/sketch", image(drawing(data_path, 4))).results) == 3
+    robot.node.finder.close()
+    with pytest.raises(ValueError, match="min_score"):
+        Robot(place, sure_path, min_score=1.5)
+
+
 def test_strokes_of_one_stamp_are_one_sketch(robot: Robot, place: Path, bundle: Bundle, tmp_path: Path) -> None:
     robot.send("~/stroke", stroke(SQUARE))
     both = robot.send("~/stroke", stroke(CROSS))
@@ -278,6 +308,7 @@ def test_vision_info_is_latched_and_told_at_the_start(robot: Robot, place: Path,
     assert info.database_version == 1
     assert info.database_location == str(place)
     assert bundle.name in info.method
+    assert info.method.endswith("score: (1 + cosine) / 2")
 
 
 def test_the_overlay_is_drawn_for_those_who_look(robot: Robot, data_path: Path) -> None:
@@ -295,6 +326,24 @@ def test_the_overlay_is_drawn_for_those_who_look(robot: Robot, data_path: Path) 
     blank = robot.sent("overlay")[-1]
     assert set(blank.data) == {255}
     assert blank.width == 128
+
+
+def test_a_gallery_that_cannot_be_read_does_not_end_the_node(
+    robot: Robot, data_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*words: object, **options: object) -> None:
+        raise OutputError("the disk is gone; put it back")
+
+    robot.node.publishers["~/overlay"].listeners = 1
+    monkeypatch.setattr(robot.node.finder.engine.gallery, "thumbnail", broken)
+    assert robot.send("~/sketch", image(drawing(data_path, 1))).results
+    assert (robot.sent("overlay"), robot.node.log) == ([], ["the disk is gone; put it back"])
+    monkeypatch.setattr(robot.node.finder, "values", broken)
+    robot.node.timers[0]()
+    (status,) = robot.sent("/diagnostics")[-1].status
+    assert (status.level, status.message) == (b"\x01", "the disk is gone; put it back")
+    monkeypatch.setattr(robot.node.finder.engine, "search", broken)
+    assert robot.send("~/sketch", image(drawing(data_path, 1))).results == []
 
 
 def test_diagnostics_say_what_is_going_on(robot: Robot, data_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,12 +31,15 @@ class Settings:
     backend: str = "auto"
     variant: str = "fp32"
     threads: int = 0
+    min_score: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.gallery:
             raise ValueError("parameter gallery is empty: give a file made with 'fgsbir-edge index FOLDER --gallery FILE'")
         if self.k < 1 or self.threads < 0:
             raise ValueError(f"parameters k and threads are {self.k} and {self.threads}, expected at least 1 and 0")
+        if not 0 <= self.min_score <= 1:
+            raise ValueError(f"parameter min_score is {self.min_score}, expected 0 to 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,8 @@ class Finder:
     @property
     def info(self) -> Info:
         """Model, place of the gallery, and the version of what is in force."""
-        method = f"fgsbir-edge {__version__} {self._engine.bundle.name}; backend {self._engine.encoder.name}"
+        score = "(1 + cosine) / 2" if self._engine.confidence is None else "probability"
+        method = f"fgsbir-edge {__version__} {self._engine.bundle.name}; backend {self._engine.encoder.name}; score: {score}"
         return Info(method, self._engine.gallery.path, self._version)
 
     def draw(self, stamp: Stamp, stroke: Stroke) -> Answer:
@@ -191,7 +194,8 @@ class Finder:
         hits = self._engine.search(sketch, self.k, person=self._known())
         self._last = sketch
         self.searches, self.millis = self.searches + 1, 1e3 * (time.perf_counter() - start)
-        return Answer(scored(hits), sketch, self.millis)
+        found = tuple(item for item in map(scored, hits) if item[1] >= self._settings.min_score)
+        return Answer(found, sketch, self.millis)
 
     def _rank(self, photo: str) -> int:
         engine, known = self._engine, self._known()
@@ -200,6 +204,6 @@ class Finder:
         return engine.gallery.ranks(engine.encode_sketches([self._last]), [photo], head=engine.head, adapter=adapter)[0]
 
 
-def scored(hits: Sequence[Hit]) -> tuple[tuple[str, float], ...]:
-    """(photo, score in [0, 1]): (1 + cosine) / 2 of sketch and photo. It orders; it is no probability."""
-    return tuple((hit.name, 1.0 - hit.distance * hit.distance / 4.0) for hit in hits)
+def scored(hit: Hit) -> tuple[str, float]:
+    """(photo, score in [0, 1]): the probability that it is meant, or (1 + cosine) / 2 where the model has no constants for it."""
+    return hit.name, 1.0 - hit.distance * hit.distance / 4.0 if hit.confidence is None else hit.confidence

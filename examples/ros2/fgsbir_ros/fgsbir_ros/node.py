@@ -24,7 +24,7 @@ from fgsbir_ros.finder import Answer, Finder, Settings, Taught
 
 DEFAULTS: dict[str, Any] = {
     **{"gallery": "", "bundle": "", "person": "", "k": 5, "backend": "auto", "variant": "fp32", "threads": 0},
-    "max_pixels": 1 << 24,
+    **{"min_score": 0.0, "max_pixels": 1 << 24},
     **{"topics.image": "~/sketch", "topics.stroke": "~/stroke", "topics.classification": "~/classification"},
     **{"topics.overlay": "~/overlay", "topics.vision_info": "~/vision_info", "topics.diagnostics": "/diagnostics"},
 }
@@ -94,7 +94,11 @@ class FindNode(Node):
         """Once a second: how things are."""
         report = DiagnosticArray()
         report.header.stamp = self.get_clock().now().to_msg()
-        report.status.append(messages.fill_status(DiagnosticStatus(), KeyValue, self.get_name(), self.finder.values()))
+        try:
+            values = self.finder.values()
+        except FgsbirError as error:  # a gallery that cannot be read is no reason to fall silent
+            values = {"last problem": str(error)}
+        report.status.append(messages.fill_status(DiagnosticStatus(), KeyValue, self.get_name(), values))
         self._health.publish(report)
 
     def _respond(self, message: Any, find: Callable[[], Answer]) -> None:
@@ -108,8 +112,12 @@ class FindNode(Node):
             self.get_logger().warning(str(error))
         self._found.publish(messages.fill_classification(Classification(), ObjectHypothesis, message.header, answer))
         if self._overlay.get_subscription_count():
-            picture = messages.overlay(answer, self.finder.engine.gallery)
-            self._overlay.publish(messages.fill_image(Image(), message.header, picture))
+            try:
+                picture = messages.overlay(answer, self.finder.engine.gallery)
+            except FgsbirError as error:  # another program has removed the photo since
+                self.get_logger().warning(str(error))
+            else:
+                self._overlay.publish(messages.fill_image(Image(), message.header, picture))
 
     def _answer(self, response: Any, taught: Taught) -> Any:
         response.success, response.message = taught.success, taught.message
