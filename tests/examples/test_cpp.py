@@ -245,6 +245,8 @@ def test_pictures_are_python_s_to_the_byte(robot: Path, bundle: Bundle, tmp_path
 
 def damaged(pack: bytes) -> dict[str, tuple[bytes, str]]:
     """Packs that must be refused, and what the message says of them."""
+    end = pack.index(b"\n\n") + 2
+    text, data = pack[:end], pack[end:]
     return {
         "empty": (b"", "is not a pack"),
         "another version": (pack.replace(b"pack 1", b"pack 2", 1), "is not a pack of version 1"),
@@ -259,7 +261,7 @@ def damaged(pack: bytes) -> dict[str, tuple[bytes, str]]:
         "no number": (pack.replace(b"set margin 0", b"set margin x", 1), "setting margin is"),
         "no size": (pack.replace(b"set size 32", b"set size nan", 1), "setting size is"),
         "huge size": (pack.replace(b"set size 32", b"set size 1e9", 1), "setting size is"),
-        "no rows": (pack.replace(b"array weight 16", b"array weight 0", 1), "array weight is empty"),
+        "no rows": (text.replace(b"array weight 16", b"array weight 0", 1) + data[4 * 16 * 40 :], "array weight is empty"),
         "half a margin network": (
             pack.replace(b"array bias", b"array margin_net 5\narray bias", 1) + bytes(20),
             "impossible size",
