@@ -40,7 +40,8 @@ def image_of(message: Any, max_pixels: int) -> NDArray[np.uint8]:
     if channels == 1:
         return rows[..., 0].copy()
     order = [2, 1, 0, 3][:channels] if message.encoding in BLUE_FIRST else list(range(channels))
-    return rows[..., order]  # an index of places copies
+    colours: NDArray[np.uint8] = rows[..., order]  # an index of places copies
+    return colours
 
 
 def stroke_of(message: Any) -> NDArray[np.float64]:
