@@ -95,9 +95,9 @@ aarch64: $(VENV)/.development
 	$(BIN)/cmake -S . -B build/aarch64 -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DCMAKE_BUILD_TYPE=Release \
 	  -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=$(AARCH64)-g++ \
 	  -DFGSBIR_BUILD_PYTHON=OFF -DFGSBIR_BUILD_TESTS=ON -DFGSBIR_CUDA=OFF; \
-	$(BIN)/cmake --build build/aarch64 --target test_rasterize test_adapt test_parallel; \
-	for name in rasterize adapt parallel; do \
-	  qemu-aarch64-static -L /usr/$(AARCH64) build/aarch64/tests/cpp/test_$$name && echo "aarch64: test_$$name passed"; done
+	$(BIN)/cmake --build build/aarch64 --target test_rasterize test_adapt test_parallel test_search; \
+	for name in rasterize adapt parallel search; do \
+	  qemu-aarch64-static -L /usr/$(AARCH64) build/aarch64/tests/cpp/test_$$name; echo "aarch64: test_$$name passed"; done
 
 # TensorRT-RTX has TensorRT's builder and parser and needs no GPU for them; the tests of it are skipped by name without it.
 tensorrt: $(VENV)/.development
