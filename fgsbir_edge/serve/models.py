@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from fgsbir_edge.gallery.people import MAX_NAME
-from fgsbir_edge.serve.options import MAX_BODY, MAX_HITS, MAX_ID, MAX_PAIRS, MAX_POINTS, MAX_STROKES
+from fgsbir_edge.serve.options import MAX_BODY, MAX_FILTER, MAX_HITS, MAX_ID, MAX_PAIRS, MAX_POINTS, MAX_STROKES
 
 
 def _printable(name: str) -> str:
@@ -32,6 +32,10 @@ Count = Annotated[int, Field(ge=1, le=MAX_HITS, description="how many photos")]
 Number = Annotated[float, Field(ge=-1e7, le=1e7, allow_inf_nan=False)]
 Point = Annotated[list[Number], Field(min_length=2, max_length=4, description="x to the right, y down; what follows is ignored")]
 Stroke = Annotated[list[Point], Field(max_length=MAX_POINTS)]
+Where = Annotated[
+    Annotated[str, Field(max_length=MAX_FILTER)] | dict[str, Any] | None,
+    Field(description="only photos that this filter lets through, as text or as an object: docs/gallery.md"),
+]
 Category = Annotated[str | None, Field(max_length=1000, description="only photos of this category")]
 
 
@@ -63,6 +67,7 @@ class SearchBody(SketchBody):
     k: Count = 10
     person: Name | None = Field(None, description="by what was learned of this person")
     category: Category = None
+    where: Where = None
 
 
 class FeedbackBody(SearchBody):

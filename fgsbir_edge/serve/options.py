@@ -14,6 +14,7 @@ MAX_POINTS = 20_000  # of one sketch; the longest human one of ChairV2 has 519
 MAX_PIXELS = 16_000_000  # of an image that is sent
 MAX_BODY = 8 * 2**20  # bytes
 MAX_HITS = 100
+MAX_FILTER = 10_000  # characters
 MAX_PAGE = 200  # photos or people of one listing
 MAX_PAIRS = 20  # of one request to adapt
 MAX_ID = 2**63 - 1  # SQLite's largest row number

@@ -22,6 +22,7 @@ STATUS: dict[type[FgsbirError], int] = {
     errors.NonFiniteError: 422,
     errors.TruncatedImageError: 422,
     errors.SketchFormatError: 422,
+    errors.FilterError: 422,
     errors.OutputError: 503,
     errors.GalleryFormatError: 503,
 }

@@ -30,10 +30,10 @@ from fgsbir_edge.serve.models import (
     Settings,
     Version,
 )
-from fgsbir_edge.serve.options import MAX_HITS, MAX_ID, MAX_PAGE, VERSION, ServeOptions
+from fgsbir_edge.serve.options import MAX_FILTER, MAX_HITS, MAX_ID, MAX_PAGE, VERSION, ServeOptions
 from fgsbir_edge.serve.pictures import MAX_SIDE, MIN_SIDE, picture
 from fgsbir_edge.serve.problems import Problem
-from fgsbir_edge.serve.service import Facts, Kiosk, reader
+from fgsbir_edge.serve.service import Facts, Kiosk, Question, reader
 
 IMAGES = ("image/png", "image/jpeg", "image/webp", "image/bmp")
 JPEG = "image/jpeg"
@@ -61,23 +61,24 @@ def search_routes(kiosk: Kiosk) -> APIRouter:
         k: Annotated[int, Query(ge=1, le=MAX_HITS, description="how many photos, where the body is an image")] = 10,
         person: Annotated[Name | None, Query(description="where the body is an image")] = None,
         category: Annotated[Category, Query(description="where the body is an image")] = None,
+        where: Annotated[str | None, Query(max_length=MAX_FILTER, description="where the body is an image")] = None,
     ) -> Facts:
         """The photos nearest to a drawing: its strokes as JSON, or an image file as the body."""
         kind, data = (request.headers.get("content-type") or "").partition(";")[0].strip().lower(), await request.body()
         if kind in IMAGES:
-            return await kiosk.search(reader(None, data), k, person, category)
+            return await kiosk.search(reader(None, data), Question(k, person, category, where))
         if kind != "application/json":
             raise Problem(415, "UnknownBody", f"a body of type {kind!r}", f"send application/json, or one of {', '.join(IMAGES)}")
         try:
             body = SearchBody.model_validate_json(data)
         except ValidationError as error:
             raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]) from None
-        return await kiosk.search(reader(body.strokes, body.image), body.k, body.person, body.category)
+        return await kiosk.search(reader(body.strokes, body.image), _question(body))
 
     @routes.post("/feedback", response_model=Answer, dependencies=WRITES)
     async def feedback(body: FeedbackBody) -> Facts:
         """Note which photo a person meant by a drawing, learn from all that they have shown, and search again."""
-        return await kiosk.feedback(reader(body.strokes, body.image), body.photo, body.k, body.person, body.category)
+        return await kiosk.feedback(reader(body.strokes, body.image), body.photo, _question(body))
 
     @routes.post("/adapt", response_model=Adapted, dependencies=WRITES)
     async def adapt(body: AdaptBody) -> Facts:
@@ -86,6 +87,10 @@ def search_routes(kiosk: Kiosk) -> APIRouter:
         return await kiosk.adapt(body.person, reads, [pair.photo for pair in body.pairs])
 
     return routes
+
+
+def _question(body: SearchBody) -> Question:
+    return Question(body.k, body.person, body.category, body.where)
 
 
 def gallery_routes(kiosk: Kiosk, options: ServeOptions) -> APIRouter:

@@ -21,14 +21,23 @@ BACKLOG = 128
 
 def listen(options: ServeOptions) -> socket.socket:
     """A listening socket. Raises ServeError."""
+    made = None
     try:
         family = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((options.host, options.port), family=family, backlog=BACKLOG)
+        # The protocol must be named: asyncio sends small packets at once (TCP_NODELAY) on such sockets alone, and an answer would
+        # wait 40 ms for the client's acknowledgement of its headers.
+        made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((options.host, options.port))
+        made.listen(BACKLOG)
     except (OSError, OverflowError) as error:
+        if made is not None:
+            made.close()
         reason = getattr(error, "strerror", None) or error
         raise ServeError(
             f"cannot listen on {options.host} port {options.port} ({reason}); take another --host or --port, or 0 for a free port"
         ) from error
+    return made
 
 
 def url_of(listening: socket.socket) -> str:

@@ -7,6 +7,7 @@ import bisect
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fgsbir_edge.arrays import Float32
@@ -15,6 +16,7 @@ from fgsbir_edge.errors import UnknownPersonError, UnknownPhotoError
 from fgsbir_edge.feedback import Feedback
 from fgsbir_edge.formats.drawing import Drawing, read_drawing
 from fgsbir_edge.gallery import Hit, Item
+from fgsbir_edge.gallery.filters import Where
 from fgsbir_edge.gallery.people import OutdatedError
 from fgsbir_edge.gallery.store import Entry
 from fgsbir_edge.head import Adapter
@@ -27,6 +29,21 @@ from fgsbir_edge.sketch import MAX_POINTS, Sketch
 T = TypeVar("T")
 Facts = dict[str, Any]
 SketchReader = Callable[[], "Sketch | Drawing"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """How to look: ``k`` photos, by what was learned of ``person``, among those of ``category`` that ``where`` lets through."""
+
+    k: int = 10
+    person: str | None = None
+    category: str | None = None
+    where: Where | None = None
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """Which photos may answer, as the gallery takes it."""
+        return {"category": self.category, "where": self.where}
 
 
 class Kiosk:
@@ -45,29 +62,27 @@ class Kiosk:
         finally:
             self.worker.close()
 
-    async def search(self, read: SketchReader, k: int, person: str | None, category: str | None) -> Facts:
+    async def search(self, read: SketchReader, question: Question) -> Facts:
         """The photos nearest to a drawing."""
-        self._touch(person)
+        self._touch(question.person)
         features = await self.worker.encode(lambda: [read()])
-        return await self.worker.run(lambda engine: _search(engine, features, k, person, category))
+        return await self.worker.run(lambda engine: _search(engine, features, question))
 
     async def adapt(self, person: str, reads: Sequence[SketchReader], photos: Sequence[int]) -> Facts:
         """Learn from pairs in one step."""
-        return (await self._show(person, reads, photos, None))[0]
+        return (await self._show(Question(person=person), reads, photos))[0]
 
-    async def feedback(self, read: SketchReader, photo: int, k: int, person: str, category: str | None) -> Facts:
+    async def feedback(self, read: SketchReader, photo: int, question: Question) -> Facts:
         """Learn from one pair, and search again."""
-        facts, features = await self._show(person, [read], [photo], category)
-        found = await self.worker.run(lambda engine: _search(engine, features, k, person, category))
+        facts, features = await self._show(question, [read], [photo])
+        found = await self.worker.run(lambda engine: _search(engine, features, question))
         return {**found, **facts}
 
-    async def _show(
-        self, person: str, reads: Sequence[SketchReader], photos: Sequence[int], category: str | None
-    ) -> tuple[Facts, Float32]:
-        self._touch(person)
+    async def _show(self, question: Question, reads: Sequence[SketchReader], photos: Sequence[int]) -> tuple[Facts, Float32]:
+        self._touch(question.person)
         names = await self.worker.run(lambda engine: [_entry(engine, photo).name for photo in photos])
         features = await self.worker.encode(lambda: [read() for read in reads])
-        return await self.worker.run(lambda engine: _show(engine, person, features, photos, names, category)), features
+        return await self.worker.run(lambda engine: _show(engine, question, features, photos, names)), features
 
     async def photos(self, after: int, limit: int) -> Facts:
         """A page of photos."""
@@ -124,17 +139,18 @@ def reader(strokes: Sequence[Sequence[Sequence[float]]] | None, image: str | byt
     return lambda: Sketch.from_strokes(points, MAX_POINTS)
 
 
-def _search(engine: Engine, features: Float32, k: int, person: str | None, category: str | None) -> Facts:
-    adapter = None if person is None else engine.learner.adapter(person)
-    hits = engine.gallery.search(features, k, head=engine.head, adapter=adapter, category=category)[0]
-    return {"hits": [_hit(hit) for hit in hits], "photos": len(engine.gallery), "person": person}
+def _search(engine: Engine, features: Float32, question: Question) -> Facts:
+    adapter = None if question.person is None else engine.learner.adapter(question.person)
+    hits = engine.gallery.search(features, question.k, head=engine.head, adapter=adapter, **question.chosen)[0]
+    return {"hits": [_hit(hit) for hit in hits], "photos": len(engine.gallery), "person": question.person}
 
 
-def _show(
-    engine: Engine, person: str, features: Float32, photos: Sequence[int], names: Sequence[str], category: str | None
-) -> Facts:
+def _show(engine: Engine, question: Question, features: Float32, photos: Sequence[int], names: Sequence[str]) -> Facts:
+    person = question.person
+    assert person is not None
+
     def ranks(adapter: Adapter | None) -> list[int]:
-        return engine.gallery.ranks(features, names, head=engine.head, adapter=adapter, category=category)
+        return engine.gallery.ranks(features, names, head=engine.head, adapter=adapter, **question.chosen)
 
     before = ranks(engine.learner.adapter(person) if person in engine.gallery.people.names() else None)
     feedback = engine.learner.show_features(person, features, names)

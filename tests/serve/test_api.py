@@ -116,6 +116,21 @@ def test_a_photo_outside_the_category_teaches_nothing(client: httpx.Client, ids:
     assert client.get("/people").json()["total"] == 0
 
 
+def test_filters_leave_photos_out(client: httpx.Client, bundle: Bundle, gallery_path: Path, data_path: Path) -> None:
+    with Engine.open(bundle=bundle, gallery=gallery_path, threads=1) as engine:
+        engine.gallery.set_metadata({"odd/star05.png": {"price": 7}, "even/star04.png": {"price": 30}})
+    assert [hit["name"] for hit in hits_of(client, 5, where="price < 10")] == ["odd/star05.png"]
+    assert [hit["name"] for hit in hits_of(client, 5, where={"price": {">": 10}})] == ["even/star04.png"]
+    picture = (data_path / "sketches" / "ann" / "4.png").read_bytes()
+    found = client.post("/search", params={"where": "has price"}, content=picture, headers={"Content-Type": "image/png"})
+    assert len(found.json()["hits"]) == 2
+    for where in ("price <", {"price": {"<": "much"}}):
+        wrong = client.post("/search", json={"strokes": drawn(1), "where": where})
+        assert (wrong.status_code, wrong.json()["error"]) == (422, "FilterError")
+    none = client.post("/search", json={"strokes": drawn(1), "where": "price > 99"})
+    assert (none.status_code, none.json()["error"]) == (404, "EmptyGalleryError")
+
+
 def test_people_are_added_once(client: httpx.Client) -> None:
     assert client.post("/people", json={"person": "Zoë / ..\\"}).status_code == 201
     again = client.post("/people", json={"person": "Zoë / ..\\"})

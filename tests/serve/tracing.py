@@ -12,7 +12,7 @@ Stroke = list[tuple[float, float]]
 NEIGHBOURS = [(-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1)]  # clockwise from above
 
 
-def traced(path: Path, side: float = 1000.0, spacing: int = 3) -> list[Stroke]:
+def traced(path: Path, side: float = 1000.0, spacing: int = 8) -> list[Stroke]:
     """The lines of a drawing on paper, in units of ``side``, every ``spacing``-th pixel of them; the longest first."""
     with Image.open(path) as image:
         ink = np.asarray(image.convert("L")) < 128

@@ -91,7 +91,9 @@ export class Board {
   }
   move(point) {
     if (this.live.erased) {
-      const left = this.live.erased.flatMap((stroke) => without(stroke, point));
+      const way = dense([this.live.last ?? point, point]); // a quick eraser jumps
+      this.live.last = point;
+      const left = way.reduce((strokes, at) => strokes.flatMap((stroke) => without(stroke, at)), this.live.erased);
       if (left.length !== this.live.erased.length || left.some((stroke, i) => stroke !== this.live.erased[i])) {
         this.live.erased = left;
         this.paint();

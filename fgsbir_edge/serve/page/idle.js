@@ -4,12 +4,13 @@ const WARNING = 10; // seconds, or a third of the whole where that is less
 const SIGNS = ["pointerdown", "pointermove", "keydown", "wheel", "touchstart"];
 
 export class Idle {
-  constructor(dialog, left, stay, seconds, inUse, reset) {
+  constructor(dialog, left, seconds, inUse, reset) {
     Object.assign(this, { dialog, left, inUse, reset, seconds, warning: Math.min(WARNING, seconds / 3) });
     if (!seconds) return;
-    for (const sign of SIGNS) addEventListener(sign, () => this.touched(), { capture: true, passive: true });
-    stay.addEventListener("click", () => this.touched());
-    dialog.addEventListener("cancel", () => this.touched());
+    // While it warns, a tap must end on the warning: one that made it go away at once would draw a dot on the board below.
+    const sign = () => { if (!dialog.open) this.touched(); };
+    for (const kind of SIGNS) addEventListener(kind, sign, { capture: true, passive: true });
+    for (const kind of ["click", "keyup", "cancel"]) dialog.addEventListener(kind, () => this.touched());
     this.touched();
     setInterval(() => this.look(), 250);
   }

@@ -16,7 +16,7 @@ let news = 0;
 
 takeTokenFromAddress();
 const results = new Results(byId("found"), (hit) => choose(hit));
-const refresher = new Refresher(ask, showFound, tell);
+const refresher = new Refresher(ask, showFound, tell, (fresh) => { byId("found").dataset.fresh = fresh; });
 const board = new Board(byId("board"), byId("cursor"), drawn);
 const people = new People(guarded, () => { tell(null); look(); });
 
@@ -81,8 +81,9 @@ async function choose(hit) {
   }
 }
 function learned(name, before, after, answer) {
+  if (answer.pairs === 1) return `You meant ${name}, which comes ${place(after)}. Show one more, and it begins to learn.`;
   const places = `Before, it came ${place(before)}; now it comes ${place(after)}.`;
-  return answer.learned ? `You meant ${name}. ${places}` : `You meant ${name}: kept, and nothing changed yet. ${places}`;
+  return answer.learned ? `You meant ${name}. ${places}` : `You meant ${name}: kept, but nothing has changed. ${places}`;
 }
 function place(rank) {
   return rank === 1 ? "first" : `in place ${rank}`;
@@ -182,7 +183,7 @@ async function begin() {
     byId("category").replaceChildren(new Option("all", ""), ...names.map((name) => new Option(name)));
     byId("category-label").hidden = names.length === 0;
     const inUse = () => !board.empty || board.canUndo || people.person !== null;
-    new Idle(byId("idle"), byId("idle-left"), byId("idle-stay"), settings.idle_seconds, inUse, startAnew);
+    new Idle(byId("idle"), byId("idle-left"), settings.idle_seconds, inUse, startAnew);
     document.body.dataset.ready = "true";
   } catch (fault) {
     tell(fault);

@@ -5,10 +5,12 @@ const WAIT = 120, LONGEST = 360; // ms
 const AT_ONCE = 2; // questions under way
 
 export class Refresher {
-  constructor(ask, show, fail) {
-    Object.assign(this, { ask, show, fail, sent: 0, shown: 0, under: 0, timer: 0, first: 0 });
+  // ``rest`` is told whether what is shown belongs to the latest question.
+  constructor(ask, show, fail, rest) {
+    Object.assign(this, { ask, show, fail, rest, sent: 0, shown: 0, under: 0, timer: 0, first: 0 });
   }
   changed() {
+    this.rest(false);
     const now = performance.now();
     if (!this.timer) this.first = now;
     clearTimeout(this.timer);
@@ -19,6 +21,7 @@ export class Refresher {
     clearTimeout(this.timer);
     this.timer = 0;
     this.shown = this.sent;
+    this.rest(true);
   }
   async send() {
     this.timer = 0;
@@ -39,6 +42,7 @@ export class Refresher {
       else if (number > this.shown) this.fail(fault);
     } finally {
       this.under--;
+      if (!this.timer && this.shown === this.sent) this.rest(true);
     }
   }
 }
