@@ -19,7 +19,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/python -m fgsbir_edge.adapt --demo --output out/demo_adapter.safetensors --sheet out/demo.png
 
 test: $(VENV)/.development
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/.development
 	$(BIN)/ruff check .

@@ -205,6 +205,19 @@ class Engine:
         if person is not None:
             adapter = self.learner.adapter(person)
         features = self.encode_sketches([sketch])
+        return self.search_features(features, k, adapter=adapter, category=category, where=where, none_below=none_below)
+
+    def search_features(
+        self,
+        features: Float32,
+        k: int = 10,
+        *,
+        adapter: Adapter | None = None,
+        category: Categories = None,
+        where: Where | Sequence[Where] | None = None,
+        none_below: float | None = None,
+    ) -> Answer:
+        """The same for what ``encode_sketches`` gave for one sketch, float32 [1, feature_dim]."""
         width = wanted(k, self.confidence)
         hits = self.gallery.search(features, width, head=self.head, adapter=adapter, category=category, where=where)[0]
         return answer(hits, k, self.confidence, adapter=adapter, none_below=none_below)

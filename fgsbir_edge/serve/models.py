@@ -149,17 +149,26 @@ class Photo(BaseModel):
 
 
 class PhotoHit(Photo):
-    """A photo that was found; ``distance`` is from 0, alike, to 2."""
+    """A photo that was found; ``distance`` is from 0, alike, to 2, ``confidence`` the probability that it is the one meant."""
 
     rank: int
     distance: float
+    confidence: float | None
 
 
-class Found(BaseModel):
-    """Photos, the nearest first."""
+class Assessed(BaseModel):
+    """Photos, the nearest first, and how sure that is; the latter null where the model has no constants for it."""
 
     hits: list[PhotoHit]
     photos: int = Field(description="how many the gallery has")
+    in_gallery: float | None = Field(description="the probability that the photo meant is among those searched")
+    known: bool | None = Field(description="whether that is likely enough; false: perhaps none of these")
+    sure: bool | None = Field(description="whether the first hit may be taken without asking")
+
+
+class Found(Assessed):
+    """The same, and by whose hand it was looked for."""
+
     person: str | None
 
 
@@ -194,11 +203,8 @@ class Adapted(Learned):
     ranks: list[Ranks]
 
 
-class Answer(Adapted):
+class Answer(Adapted, Assessed):
     """The same, with what the drawing finds now."""
-
-    hits: list[PhotoHit]
-    photos: int
 
 
 class Person(BaseModel):

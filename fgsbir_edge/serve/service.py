@@ -141,8 +141,15 @@ def reader(strokes: Sequence[Sequence[Sequence[float]]] | None, image: str | byt
 
 def _search(engine: Engine, features: Float32, question: Question) -> Facts:
     adapter = None if question.person is None else engine.learner.adapter(question.person)
-    hits = engine.gallery.search(features, question.k, head=engine.head, adapter=adapter, **question.chosen)[0]
-    return {"hits": [_hit(hit) for hit in hits], "photos": len(engine.gallery), "person": question.person}
+    answer = engine.search_features(features, question.k, adapter=adapter, **question.chosen)
+    return {
+        "hits": [_hit(hit) for hit in answer],
+        "photos": len(engine.gallery),
+        "person": question.person,
+        "in_gallery": _short(answer.in_gallery),
+        "known": answer.known,
+        "sure": answer.sure,
+    }
 
 
 def _show(engine: Engine, question: Question, features: Float32, photos: Sequence[int], names: Sequence[str]) -> Facts:
@@ -169,7 +176,18 @@ def _learned(feedback: Feedback) -> Facts:
 
 
 def _hit(hit: Hit) -> Facts:
-    return {"id": hit.id, "name": hit.name, "category": hit.category, "rank": hit.rank, "distance": round(hit.distance, 6)}
+    return {
+        "id": hit.id,
+        "name": hit.name,
+        "category": hit.category,
+        "rank": hit.rank,
+        "distance": _short(hit.distance),
+        "confidence": _short(hit.confidence),
+    }
+
+
+def _short(number: float | None) -> float | None:
+    return None if number is None else round(number, 6)
 
 
 def _entry(engine: Engine, photo: int) -> Entry:

@@ -110,7 +110,7 @@ class Screen:
 
     def told(self, part: str) -> str:
         """What the page says, once it says this."""
-        self.page.wait_for_function("part => document.getElementById('told-text').textContent.includes(part)", arg=part)
+        self.page.wait_for_selector(f'#told-text:has-text("{part}")')
         return str(self.page.inner_text("#told-text"))
 
     def strokes(self) -> int:

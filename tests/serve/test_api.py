@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from fgsbir_edge.bundle import Bundle
+from fgsbir_edge.confidence import Confidence
 from fgsbir_edge.engine import Engine
 from fgsbir_edge.gallery import Gallery
 from fgsbir_edge.serve.options import GUEST_SECONDS
@@ -50,6 +51,25 @@ def test_strokes_are_searched_as_the_engine_does(client: httpx.Client, bundle: B
     hits = hits_of(client, 3, k=5)
     assert [(hit["id"], hit["rank"], hit["name"]) for hit in hits] == [(hit.id, hit.rank, hit.name) for hit in expected]
     np.testing.assert_allclose([hit["distance"] for hit in hits], [hit.distance for hit in expected], atol=1e-5)
+
+
+def test_answers_say_how_sure_they_are(client: httpx.Client, bundle: Bundle, gallery_path: Path) -> None:
+    plain = client.post("/search", json={"strokes": drawn(3)}).json()
+    assert [plain[name] for name in ("in_gallery", "known", "sure")] == [None] * 3, "the toy model has no constants for it"
+    assert plain["hits"][0]["confidence"] is None
+
+    def opened() -> Engine:
+        engine = Engine.open(bundle=bundle, gallery=gallery_path, threads=1)
+        engine.confidence = Confidence((2.0, 0.3, 0.1), (0.0, 1.0), (1.0, 0.2, 0.5, 0.5, 0.1), none_below=0.9, sure_from=0.05)
+        return engine
+
+    with opened() as engine:
+        expected = engine.search(Sketch.from_strokes(drawn(3)), 5)
+    with running(Kiosk(Worker(opened))) as doubtful:
+        found = doubtful.post("/search", json={"strokes": drawn(3), "k": 5}).json()
+    assert [hit["confidence"] for hit in found["hits"]] == pytest.approx([hit.confidence for hit in expected], abs=1e-5)
+    assert found["in_gallery"] == pytest.approx(expected.in_gallery, abs=1e-5)
+    assert (found["known"], found["sure"]) == (expected.known, expected.sure) == (False, True)
 
 
 def test_pressure_and_time_may_follow_the_coordinates(client: httpx.Client) -> None:

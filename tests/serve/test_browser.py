@@ -84,7 +84,7 @@ def test_drawing_finds_photos_and_a_tap_teaches(screen: NewScreen, api: httpx.Cl
     page.told("Unlearned")
     assert page.settled().index("cuckoo") + 1 == before
     page.page.click("#anew")
-    page.page.wait_for_function("document.getElementById('person-name').textContent === 'Nobody'")
+    page.page.wait_for_selector("#person-name:text-is('Nobody')")
     eventually(lambda: api.get("/people").json()["total"] == 0)
 
 
@@ -212,14 +212,14 @@ def test_people_are_chosen_added_and_forgotten_after_a_question(screen: NewScree
     page.page.click("#person")
     page.page.fill("#people-new", "Bob")
     page.page.click("#people-form button")
-    page.page.wait_for_function("document.getElementById('people-fault').textContent.includes('already')")
+    page.page.wait_for_selector("#people-fault:has-text('already')")
     page.faults.clear()  # the browser notes the 409
     for answer, left in (("#confirm-no", 1), ("#confirm-yes", 0)):
         page.page.click("#people-list button:text-is('Forget')")
         assert "Bob" in page.page.inner_text("#confirm-text")
         page.page.click(answer)
         eventually(lambda: api.get("/people").json()["total"] == left)  # noqa: B023 - asked at once
-    page.page.wait_for_function("document.getElementById('person-name').textContent === 'Nobody'")
+    page.page.wait_for_selector("#person-name:text-is('Nobody')")
 
 
 def test_it_starts_anew_when_nobody_is_there_and_warns_before(screen: NewScreen, api: httpx.Client) -> None:
@@ -244,6 +244,16 @@ def test_it_starts_anew_when_nobody_is_there_and_warns_before(screen: NewScreen,
     assert page.page.inner_text("#person-name") == "Nobody"
     assert page.page.is_disabled("#undo"), "nothing of the one before is left"
     eventually(lambda: api.get("/people").json()["total"] == 0)
+
+
+def test_doubt_is_told(screen: NewScreen) -> None:
+    page = screen()
+    answer: dict[str, Any] = {"hits": [{"id": 1, "name": "a.jpg", "category": None, "rank": 1, "distance": 0}], "photos": 32}
+    page.page.route("**/search", lambda route: route.fulfill(json=answer))
+    for known, title in ((False, "The nearest of 32 photos, perhaps none that you mean"), (True, "The nearest of 32 photos")):
+        answer["known"] = known
+        page.draw([LINE])
+        page.page.wait_for_selector(f"#found-title:text-is('{title}')")
 
 
 def test_stale_answers_are_dropped(screen: NewScreen) -> None:

