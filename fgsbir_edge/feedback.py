@@ -93,9 +93,9 @@ class Learner:
             for photo, row in zip(photos, rows, strict=True):
                 after = after.with_pair(photo, row, self._max_pairs)
             after = replace(after, version=before.version + 1)
-            feedback = self._learn(after)
+            feedback, ids = self._learn(after)
             try:
-                people.replace(before, after, feedback.adapter)
+                people.replace(before, after, feedback.adapter, ids)
             except OutdatedError:
                 continue
             return feedback
@@ -106,9 +106,9 @@ class Learner:
         people = self._engine.gallery.people
         for _ in range(ATTEMPTS):
             now, earlier = people.shown(person), people.shown(person, back=1)
-            feedback = self._learn(earlier)
+            feedback, ids = self._learn(earlier)
             try:
-                people.undo(now, feedback.adapter)
+                people.undo(now, feedback.adapter, ids)
             except OutdatedError:
                 continue
             return feedback
@@ -121,9 +121,9 @@ class Learner:
         known = people.adapter(person, self._engine.head)
         if known is not None:
             return known
-        feedback = self._learn(shown)
+        feedback, ids = self._learn(shown)
         with contextlib.suppress(OutputError, OutdatedError):  # only read, or gone on since: the adapter serves all the same
-            people.keep(shown, feedback.adapter)
+            people.keep(shown, feedback.adapter, ids)
         return feedback.adapter
 
     def load(self, path: str | os.PathLike[str], *, skip_missing: bool = False) -> Feedback:
@@ -146,19 +146,23 @@ class Learner:
             shown = replace(shown, photos=tuple(shown.photos[i] for i in here), sketches=shown.sketches[here])
         if not len(shown):
             raise NoPairsError(f"{path}: no pair of it can be used here; index its photos first")
-        feedback = self._learn(shown)
+        feedback, ids = self._learn(shown)
         try:
-            people.replace(nobody, shown, feedback.adapter)
-        except OutdatedError:  # another process was faster
-            raise taken from None
+            people.replace(nobody, shown, feedback.adapter, ids)
+        except OutdatedError:
+            if shown.person in people.names():
+                raise taken from None  # another process was faster
+            raise OutputError(f"{path}: photos of it are being changed by another process; try again") from None
         return feedback
 
-    def _learn(self, shown: Shown) -> Feedback:
+    def _learn(self, shown: Shown) -> tuple[Feedback, dict[str, int]]:
+        """What there is to learn, and the ids of the photos it is learned from: read before their features, so never too new."""
         head = self._engine.head
         none = Drift(None, None, 0)
         if not len(shown):
             explanation = "nothing shown: the base head serves"
-            return Feedback(shown.person, shown.version, 0, Adapter.identity(head), None, none, explanation)
+            return Feedback(shown.person, shown.version, 0, Adapter.identity(head), None, none, explanation), {}
+        ids = self._engine.gallery.ids_of(shown.photos)
         photos = self._engine.gallery.features(shown.photos)
         result = self._engine.adapt_features(shown.sketches, photos, options=self._options)
         adapter, drift, explanation = result.adapter, none, result.explanation
@@ -168,7 +172,7 @@ class Learner:
                 adapter = Adapter.identity(head, adapter.side, adapter.meta)
                 ranks = f"mean rank {drift.base_rank:.2f} -> {drift.adapted_rank:.2f} over {drift.anchors} pairs"
                 explanation = f"base head kept: other people's photos would be harder to find, {ranks}"
-        return Feedback(shown.person, shown.version, len(shown), adapter, result, drift, explanation)
+        return Feedback(shown.person, shown.version, len(shown), adapter, result, drift, explanation), ids
 
     def _drift(self, person: str, adapter: Adapter) -> Drift:
         """Ranks of other people's pairs among their photos and some more of the gallery."""

@@ -28,7 +28,7 @@ from fgsbir_edge.feedback import Learner
 from fgsbir_edge.gallery import Gallery
 from fgsbir_edge.gallery.people import HISTORY, OutdatedError
 from fgsbir_edge.gallery.schema import VERSION
-from fgsbir_edge.gallery.store import Store
+from fgsbir_edge.gallery.store import PhotoFile, Store
 from fgsbir_edge.pairs import DataFolder
 
 Pairs = list[tuple[Path, str]]
@@ -179,6 +179,39 @@ def test_writers_do_not_overwrite_each_other(kiosk: Engine, pairs: Pairs, bundle
     with pytest.raises(OutdatedError):
         kiosk.gallery.people.undo(before, kiosk.learner.adapter("ann"))
     assert kiosk.feedback(*pairs[3], person="ann").pairs == 4
+
+
+@pytest.mark.parametrize("act", ["show", "undo", "look up"])
+def test_a_photo_that_changes_while_it_is_learned_is_learned_anew(
+    kiosk: Engine, pairs: Pairs, path: Path, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    """Another process puts a new file in the place of the first pair's photo, just when its features have been read."""
+    show(kiosk, pairs[:4])
+    if act == "look up":
+        kiosk.gallery.remove([pairs[3][1]])  # an adapter is to be learned again
+    learn, changes = kiosk.adapt_features, []
+
+    def changed_meanwhile(*arguments: Any, **options: Any) -> Any:
+        result = learn(*arguments, **options)
+        if not changes:
+            changes.append(result)
+            other, name = Store.open(str(path)), pairs[0][1]
+            features = np.random.default_rng(0).standard_normal((1, other.features), np.float32)
+            other.add([PhotoFile(name, None, f"/nowhere/{name}", 1, 1, "")], [b"x"], features)
+            other.close()
+        return result
+
+    monkeypatch.setattr(kiosk, "adapt_features", changed_meanwhile)
+    calls = {
+        "show": lambda: kiosk.feedback(*pairs[4], person="ann"),
+        "undo": lambda: kiosk.learner.undo("ann"),
+        "look up": lambda: kiosk.learner.adapter("ann"),
+    }
+    calls[act]()
+    shown = kiosk.gallery.people.shown("ann")
+    expected = learn(shown.sketches, kiosk.gallery.features(shown.photos)).adapter
+    assert changes
+    assert kiosk.learner.adapter("ann").digest == expected.digest != changes[0].adapter.digest
 
 
 def test_people_move_between_galleries(kiosk: Engine, pairs: Pairs, bundle: Bundle, data_path: Path, tmp_path: Path) -> None:

@@ -255,6 +255,10 @@ class Gallery:
         """Stored features of photos, float32 [n, C] (float16 precision). Raises UnknownPhotoError."""
         return self.index.features(self.positions(names))
 
+    def ids_of(self, names: Sequence[str]) -> dict[str, int]:
+        """The ids of those photos that are here; a photo whose file has changed has another one."""
+        return self._store.ids_of(names)
+
     def sha256_of(self, names: Sequence[str]) -> dict[str, str]:
         """The hashes of the files of those photos that are here."""
         return self._store.sha256_of(names)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from fgsbir_edge.head import Adapter, Head
 HISTORY = 32  # versions that can be undone; pairs that went out of force before them are deleted
 PERSON_FORMAT = "fgsbir-edge-person-1"
 MAX_NAME = 200  # characters
+NO_IDS: Mapping[str, int] = MappingProxyType({})
 
 _AT = "added <= ? AND (removed IS NULL OR removed > ?)"  # in force at a version
 
@@ -49,7 +51,7 @@ class Shown:
 
 
 class OutdatedError(Exception):
-    """Another process has changed the person since; read again and repeat."""
+    """Another process has changed the person, or a photo that the adapter was learned from, since; read again and repeat."""
 
 
 class People:
@@ -83,10 +85,11 @@ class People:
             return self.shown(person)
         return Shown(person, 0, (), np.empty((0, self._store.features), np.float32))
 
-    def replace(self, before: Shown, after: Shown, adapter: Adapter) -> None:
+    def replace(self, before: Shown, after: Shown, adapter: Adapter, ids: Mapping[str, int] = NO_IDS) -> None:
         """Go from one version to the next, with the adapter learned from it, in one transaction.
 
-        Pairs of ``after`` without a row are its last ones. Raises OutdatedError where ``before`` is not the present version, and
+        Pairs of ``after`` without a row are its last ones. ``ids``: of the photos that the adapter was learned from, as they were
+        then. Raises OutdatedError where ``before`` is not the present version or one of these photos is another by now, and
         UnknownPhotoError where the photo of a new pair has been removed meanwhile.
         """
         with self._store.writing():
@@ -101,16 +104,16 @@ class People:
                 [(number, after.photos[i], after.sketches[i].astype("<f4").tobytes(), after.version) for i in new],
             )
             self._move_to(number, after.version)
-            self._keep(number, adapter)
+            self._keep(number, adapter, ids)
 
-    def undo(self, before: Shown, adapter: Adapter) -> None:
-        """Go back by one version, for good, with the adapter learned from it. Raises OutdatedError."""
+    def undo(self, before: Shown, adapter: Adapter, ids: Mapping[str, int] = NO_IDS) -> None:
+        """Go back by one version, for good, with the adapter learned from it; ``ids`` as in ``replace``. Raises OutdatedError."""
         with self._store.writing():
             number = self._held(before)
             self._db.execute("DELETE FROM pairs WHERE person = ? AND added = ?", (number, before.version))
             self._db.execute("UPDATE pairs SET removed = NULL WHERE person = ? AND removed = ?", (number, before.version))
             self._db.execute("UPDATE people SET version = version - 1 WHERE id = ?", (number,))
-            self._keep(number, adapter)
+            self._keep(number, adapter, ids)
 
     def forget(self, person: str) -> None:
         """Delete a person: nothing of them stays in the file. Raises UnknownPersonError, OutputError."""
@@ -129,10 +132,10 @@ class People:
             ).fetchone()
         return None if row is None else Adapter.from_bytes(bytes(row[0]), head, f"{self._store.path}: adapter of {person!r}")
 
-    def keep(self, shown: Shown, adapter: Adapter) -> None:
-        """Keep an adapter that was learned again. Raises OutdatedError."""
+    def keep(self, shown: Shown, adapter: Adapter, ids: Mapping[str, int] = NO_IDS) -> None:
+        """Keep an adapter that was learned again; ``ids`` as in ``replace``. Raises OutdatedError."""
         with self._store.writing():
-            self._keep(self._held(shown), adapter)
+            self._keep(self._held(shown), adapter, ids)
 
     def pairs_of_others(self, person: str, limit: int) -> tuple[list[str], Float32]:
         """The latest pairs of all other people, at most ``limit``: photos [n], sketch features [n, C]."""
@@ -206,7 +209,9 @@ class People:
         self._db.execute("UPDATE people SET version = ?, oldest = max(oldest, ?) WHERE id = ?", (version, oldest, number))
         self._db.execute("DELETE FROM pairs WHERE person = ? AND removed <= ?", (number, oldest))
 
-    def _keep(self, number: int, adapter: Adapter) -> None:
+    def _keep(self, number: int, adapter: Adapter, ids: Mapping[str, int]) -> None:
+        if self._store.ids_of(ids) != dict(ids):
+            raise OutdatedError
         self._db.execute("INSERT OR REPLACE INTO adapters VALUES (?, ?, ?)", (number, adapter.head_digest, adapter.to_bytes()))
 
     def _features(self, blobs: Sequence[bytes]) -> Float32:

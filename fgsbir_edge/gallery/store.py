@@ -199,6 +199,12 @@ class Store:
             rows = [self.db.execute("SELECT name, sha256 FROM items WHERE name = ?", (name,)).fetchone() for name in names]
         return {row[0]: row[1] for row in rows if row is not None}
 
+    def ids_of(self, names: Iterable[str]) -> dict[str, int]:
+        """The ids of those photos that are here; a photo whose file has changed has another one."""
+        with self.errors():
+            rows = [self.db.execute("SELECT name, id FROM items WHERE name = ?", (name,)).fetchone() for name in names]
+        return {row[0]: row[1] for row in rows if row is not None}
+
     def name_of_source(self, source: str) -> str | None:
         """The photo that was indexed from a path, None where there is none."""
         with self.errors():
