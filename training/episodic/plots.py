@@ -32,7 +32,7 @@ def plot_lines(panels: Sequence[Panel], axis: Axis, path: Path) -> None:
     drawn = [panel for panel in panels if any(panel.lines.values())]
     if not drawn:
         return
-    figure, grid = _figure(len(drawn))
+    figure, grid = subplots(len(drawn))
     for axes, panel in zip(grid, drawn, strict=True):
         for label, points in panel.lines.items():
             places = sorted(points)
@@ -45,7 +45,7 @@ def plot_lines(panels: Sequence[Panel], axis: Axis, path: Path) -> None:
         axes.set(title=panel.title, xlabel=axis.label, ylabel="Acc@1, %")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_bars(panels: Sequence[Panel], path: Path) -> None:
@@ -53,7 +53,7 @@ def plot_bars(panels: Sequence[Panel], path: Path) -> None:
     drawn = [panel for panel in panels if any(panel.lines.values())]
     if not drawn:
         return
-    figure, grid = _figure(len(drawn))
+    figure, grid = subplots(len(drawn))
     for axes, panel in zip(grid, drawn, strict=True):
         labels = [label for label, points in panel.lines.items() if points]
         firsts = [next(iter(panel.lines[label].values())) for label in labels]
@@ -63,7 +63,7 @@ def plot_bars(panels: Sequence[Panel], path: Path) -> None:
         axes.invert_yaxis()
         axes.set(title=panel.title, xlabel="Acc@1, %")
         axes.grid(alpha=0.3, axis="x")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _bars(points: Points, places: Sequence[int]) -> list[list[float]]:
@@ -73,7 +73,8 @@ def _bars(points: Points, places: Sequence[int]) -> list[list[float]]:
     return [below, above]
 
 
-def _figure(panels: int) -> tuple[Any, list[Any]]:
+def subplots(panels: int) -> tuple[Any, list[Any]]:
+    """A figure without a window, and its axes side by side."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -83,7 +84,8 @@ def _figure(panels: int) -> tuple[Any, list[Any]]:
     return figure, list(grid[0])
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure whole or not at all, and close it."""
     from matplotlib import pyplot
 
     temporary = path.with_suffix(".partial.png")

@@ -1,0 +1,1 @@
+"""docs/results.md: what the papers report, and beside it what this project has measured."""
