@@ -69,7 +69,10 @@ INLINE void row_sums(const Stored* rows, Index width, const float* query, Vec<fl
 template <typename Stored, int Together>
 INLINE void tile(const Stored* rows, Index width, const float* query, float* out) {
     Vec<float> sum[kTile];
-    UNROLL for (int r = 0; r < kTile; r += Together) row_sums<Stored, Together>(rows + r * width, width, query, sum + r);
+    UNROLL for (int r = 0; r < kTile; r += Together) {
+        row_sums<Stored, Together>(rows + r * width, width, query, sum + r);
+        asm volatile("" ::: "memory");  // else GCC weaves the loops of all eight rows together
+    }
     float sums[room<float>(kTile)];
     add_lanes<float, kTile>(sum, sums);
     for (int r = 0; r < kTile; ++r) out[r] = sums[r];
