@@ -1,0 +1,1 @@
+"""Distilling a light sketch encoder from a released one: what ``training.distil`` is made of."""
