@@ -2,7 +2,8 @@
 
 The ONNX file is checked against PyTorch on real sketches and photos, in batches of odd sizes and on inputs that no camera gives,
 before anything is written: same features within a stated bound, same ranks. Variants (``--variants fp16 int8 int8_cpu``) are
-measured beside it and refused where they lose accuracy. ``--bundle DIR`` instead of a checkpoint adds variants to a bundle.
+measured beside it and refused where they lose accuracy. ``--bundle DIR`` instead of a checkpoint adds variants to a bundle, or
+with ``--sketch-encoder CHECKPOINT`` a light encoder for sketches, of which the variants then are.
 ``--confidence FILE`` takes the constants that ``training.confidence`` has written; a bundle gets them without any measuring.
 """
 
@@ -16,31 +17,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from export.agreement import GRAPH, PYTORCH, agree
 from export.calibration import IMAGES
 from export.onnx_encoder import OPSET, export_model, halved, serialised
 from export.provenance import file_sha256, folders, versions
 from export.quantise import Method
+from export.sketch_encoder import with_sketch_encoder
 from export.variants import MOST_LOSS, NAMES, QUERIES, Plan, make, measure, measured, refuse
 from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.confidence import Confidence
 from fgsbir_edge.console import put_json, run, say
 from fgsbir_edge.encoder.onnx import OnnxEncoder
-from fgsbir_edge.errors import BundleFormatError, FgsbirError
+from fgsbir_edge.errors import BundleFormatError
 from fgsbir_edge.preprocess import InputSpec
 from fgsbir_edge.variant import FP32
 from training.data.folder import PairsFolder
 from training.evaluate_table import GalleryRule
 from training.evaluation import Encode
-
-EXACT_FLOOR = 0.99999  # smallest cosine of features that the graph may have to PyTorch's, with the very same weights
-COSINE_FLOOR = 0.999  # float16 weights move the features of a trained network by about 1e-5, of a random one by 1e-3
-PYTORCH, GRAPH = "PyTorch", "float32 weights"
-
-
-class ParityError(FgsbirError):
-    """The exported graph does not do what the checkpoint does."""
-
-    exit_code = 47
 
 
 def export(
@@ -99,7 +92,7 @@ def _finish(
     bundle, table = make(bundle, check, plan), plan.table(check)
     found = measure(bundle, table, references, plan.threads)
     if references:
-        _agree(found)
+        agree(found)
     refuse(found, plan.variants, plan.allow_loss, check.root.resolve().name)
     checked = {"folder": check.root.resolve().name, "pairs": plan.pairs, "gallery": plan.gallery, "queries": len(table.pairs)}
     roots = [check.root, *(folder.root for folder in plan.calibration)] if plan.variants else [check.root]
@@ -111,17 +104,17 @@ def _finish(
     return found
 
 
-def _agree(found: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise ParityError where the graph, or its rounded weights, are further from PyTorch than is let through."""
-    graph, stored = found[GRAPH]["parity"], found[FP32]["parity"]
-    for what, parity, floor in ((GRAPH, graph, EXACT_FLOOR), (FP32, stored, COSINE_FLOOR)):
-        cosines = [parity["cosine_min"], *parity["adversarial"]["cosine"].values()]
-        if min(cosines) < floor:
-            raise ParityError(f"ONNX features ({what}) have cosine {min(cosines):.6f} to PyTorch's, at least {floor} is expected")
-    if graph["ranks_changed_beyond_ties"]:
-        raise ParityError(
-            f"{graph['ranks_changed_beyond_ties']} of {graph['queries']} ranks differ between ONNX and PyTorch, none should"
-        )
+def add_sketch_encoder(
+    source: Path, checkpoint: Path, out: Path, check: PairsFolder, plan: Plan, *, half_weights: bool = True
+) -> dict[str, Any]:
+    """Write the bundle `source` with a light encoder for sketches, and variants of that, as `out`.
+
+    Returns what was measured. Raises what ``Bundle.load`` and ``with_sketch_encoder`` do.
+    """
+    bundle, found = with_sketch_encoder(Bundle.load(source), checkpoint, check, plan, half_weights=half_weights)
+    bundle.save(out)
+    Bundle.load(out)
+    return found
 
 
 def read_confidence(path: Path) -> Confidence:
@@ -163,11 +156,14 @@ def write(arguments: argparse.Namespace) -> int:
         queries=arguments.queries,
         threads=arguments.threads,
     )
-    if arguments.bundle is not None:
+    half = not arguments.float32
+    if arguments.sketch_encoder is not None:
+        report = add_sketch_encoder(arguments.bundle, arguments.sketch_encoder, arguments.out, check, plan, half_weights=half)
+    elif arguments.bundle is not None:
         report = add_variants(arguments.bundle, arguments.out, check, plan)
     else:
         name = arguments.name or arguments.checkpoint.stem
-        report = export(arguments.checkpoint, arguments.out, name, check, notes, half_weights=not arguments.float32, plan=plan)
+        report = export(arguments.checkpoint, arguments.out, name, check, notes, half_weights=half, plan=plan)
     if confidence is not None:
         add_confidence(arguments.out, arguments.out, confidence)
     say(f"{arguments.out} written")
@@ -180,6 +176,9 @@ def parser() -> argparse.ArgumentParser:
     source = options.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, help="of training/, to be exported")
     source.add_argument("--bundle", type=Path, help="bundle that is to get variants; its fp32 encoder stays as it is")
+    options.add_argument(
+        "--sketch-encoder", type=Path, metavar="CHECKPOINT", help="of training.distil, for --bundle; --variants are then of it"
+    )
     options.add_argument("--out", type=Path, required=True, help="bundle folder to write; an existing bundle there is replaced")
     options.add_argument("--name", help="of the bundle; the checkpoint's file name without it")
     options.add_argument("--check", type=Path, help="dataset folder that proves parity and accuracy")
@@ -207,7 +206,10 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     options = parser()
     arguments = options.parse_args()
-    alone = arguments.bundle is not None and arguments.confidence is not None and not arguments.variants
+    if arguments.sketch_encoder is not None and arguments.bundle is None:
+        options.error("--sketch-encoder goes into a bundle: give it by --bundle")
+    plain = not arguments.variants and arguments.sketch_encoder is None
+    alone = arguments.bundle is not None and arguments.confidence is not None and plain
     if arguments.check is None and not alone:
         options.error("--check is needed, unless --confidence alone goes into a --bundle")
     return run(lambda: write(arguments))

@@ -28,22 +28,24 @@ class CalibrationSet:
     names: tuple[str, ...]  # FOLDER/sketch/NAME or FOLDER/photo/NAME, in the order of the pixels
 
     @classmethod
-    def draw(cls, folders: Sequence[PairsFolder], spec: InputSpec, images: int = IMAGES) -> CalibrationSet:
-        """Half sketches, half photos, evenly over the folders; fewer where a folder has fewer.
+    def draw(
+        cls, folders: Sequence[PairsFolder], spec: InputSpec, images: int = IMAGES, *, photos: bool = True
+    ) -> CalibrationSet:
+        """Half sketches, half photos, evenly over the folders; fewer where a folder has fewer. Without `photos` sketches alone.
 
         Raises:
             NoPairsError: no folder, or fewer than two images wanted.
         """
-        each = images // (2 * max(len(folders), 1))
+        each = images // ((1 + photos) * max(len(folders), 1))
         if not folders or not each:
             raise NoPairsError(f"{images} calibration images from {len(folders)} folders; give a folder and at least 2 for each")
         pixels, names = [], []
         for folder in folders:
             name = folder.root.resolve().name
             sketches = ordered((pair.sketch for pair in folder.pairs), "calibration-sketches")[:each]
-            photos = ordered(folder.photo_category, "calibration-photos")[:each]
+            wanted = ordered(folder.photo_category, "calibration-photos")[: each if photos else 0]
             drawn = [(f"{name}/sketch/{key}", sketch_input(folder, key, spec)) for key in sketches]
-            taken = [(f"{name}/photo/{key}", photo_input(folder, key, spec)) for key in photos]
+            taken = [(f"{name}/photo/{key}", photo_input(folder, key, spec)) for key in wanted]
             for place in range(max(len(drawn), len(taken))):
                 for label, image in (*drawn[place : place + 1], *taken[place : place + 1]):
                     names.append(label)

@@ -21,7 +21,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from export.bundle import ParityError
+from export.agreement import ParityError
 from export.onnx_encoder import OPSET, clean, serialised
 from fgsbir_edge.console import put_json, run
 from fgsbir_edge.errors import BundleFormatError

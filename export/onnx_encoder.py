@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from training.models.encoder import Encoder
+from training.models.light import LightEncoder
 
 OPSET = 18  # TensorRT 10.3's parser (JetPack 6) reads it
 SMALLEST_HALVED = 256  # elements; biases and constants below this stay float32
@@ -26,7 +27,7 @@ def export_encoder(encoder: Encoder, path: Path, *, half_weights: bool = True) -
     path.write_bytes(serialised(halved(model) if half_weights else model))
 
 
-def export_model(encoder: Encoder) -> onnx.ModelProto:
+def export_model(encoder: Encoder | LightEncoder) -> onnx.ModelProto:
     """`encoder` as a graph with float32 weights, simplified. Raises RuntimeError when PyTorch gives none."""
     import onnxslim
     import torch

@@ -16,7 +16,7 @@ from export.quantise import Method, Quantiser, Scheme
 from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.encoder.onnx import OnnxEncoder
 from fgsbir_edge.errors import FgsbirError
-from fgsbir_edge.variant import FP32, Variant
+from fgsbir_edge.variant import ENCODER, FP32, Variant
 from training.data.folder import PairsFolder
 from training.data.splits import ordered
 from training.evaluate_table import GalleryRule, Table
@@ -70,20 +70,23 @@ class Plan:
 def make(bundle: Bundle, check: PairsFolder, plan: Plan) -> Bundle:
     """`bundle` with the plan's variants, not measured yet; variants that it has already and the plan does not name stay.
 
-    Raises NoPairsError when there is nothing to calibrate on.
+    Of a bundle's sketches' side, variants are calibrated on sketches alone. Raises NoPairsError when there is nothing to
+    calibrate on.
     """
     model = onnx.load_from_string(bundle.encoder)
-    made = dict(bundle.variants)
+    made, network = dict(bundle.variants), bundle.variants[FP32].network
     if "fp16" in plan.variants:
-        made["fp16"] = Variant.of("fp16", serialised(in_half(model)), made={"arithmetic": "float16, unit length float32"})
+        facts = {"arithmetic": "float16, unit length float32"}
+        made["fp16"] = Variant.of("fp16", serialised(in_half(model)), network, made=facts)
     schemes = {"int8": Scheme(True, plan.method), "int8_cpu": Scheme(False, plan.method)}
     wanted = [name for name in plan.variants if name in schemes]
     if wanted:
-        calibration = CalibrationSet.draw(plan.calibration or (check,), bundle.input, plan.images)
+        folders = plan.calibration or (check,)
+        calibration = CalibrationSet.draw(folders, bundle.input, plan.images, photos=network == ENCODER)
         quantiser = Quantiser.of(model, calibration, (plan.method,))
         for name in wanted:
             graph, how = quantiser.quantised(schemes[name])
-            made[name] = Variant.of(name, serialised(graph), made=how)
+            made[name] = Variant.of(name, serialised(graph), network, made=how)
         if "fp16" in plan.variants:
             largest = float(f"{quantiser.largest(plan.method):.4g}")  # float16 holds 65504
             made["fp16"] = replace(made["fp16"], made={**made["fp16"].made, "largest_activation": largest})

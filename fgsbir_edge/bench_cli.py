@@ -20,6 +20,12 @@ DESCRIPTION = "Time each backend that is here by stage, and use the fastest from
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("--bundle", metavar="DIR", help="model folder (the one in the package)")
+    parser.add_argument(
+        "--encode",
+        choices=("sketches", "photos"),
+        default="sketches",
+        help="which encoder, of a bundle with two: that of queries (default), or that of photos",
+    )
     parser.add_argument("--gallery", metavar="FILE", help="search over this gallery (over the photos in the package)")
     parser.add_argument("--backends", metavar="NAMES", help="separated by commas (all)")
     parser.add_argument("--variants", metavar="NAMES", help="of the bundle, separated by commas (all it has)")
@@ -41,25 +47,26 @@ def bench_command(arguments: argparse.Namespace, _: Stages) -> int:
     from fgsbir_edge.pairs import DEMO_FOLDER
 
     bundle = Bundle.default() if arguments.bundle is None else Bundle.load(arguments.bundle)
-    settings = _settings(bundle, arguments)
+    side = bundle.for_sketches if arguments.encode == "sketches" else bundle
+    settings = _settings(side, arguments)
     plan = Plan(arguments.runs, max(1, arguments.runs // 10), arguments.threads)
     photos = DEMO_FOLDER / "photos" if arguments.gallery is None else None
     with Watch() as watch:
-        report = bench_encoders(bundle, settings, plan, say)
+        report = bench_encoders(side, settings, plan, say)
         say("head, search, adapt ...")
         with Engine.open(
             bundle=bundle, gallery=arguments.gallery, photos=photos, threads=arguments.threads, backend=CPU
         ) as engine:
             rest, size = bench_rest(engine, plan), len(engine.gallery)
     facts: dict[str, Any] = {
-        "bundle": bundle.name,
+        "bundle": side.name,
         "photos": size,
         "machine": hardware(),
         "software": software(),
         "jetson": jetson.state(),
         "while_running": watch.summary(),
         **as_json(report, rest),
-        "stored": None if arguments.no_store else _store(bundle, report),
+        "stored": None if arguments.no_store else _store(side, report),
     }
     if arguments.json:
         put_json(facts)

@@ -1,6 +1,6 @@
 """The model file: a folder with ``manifest.json``, ``head.safetensors``, ``encoder.onnx`` and its variants; hashes are checked.
 
-{"format": "fgsbir-edge-bundle", "version": 1, "name": "...",
+{"format": "fgsbir-edge-bundle", "version": 1 (2 with a sketch encoder), "name": "...",
  "input": {"size": 160, "mean": [..3], "std": [..3], "photo_fit": "pad", "photo_shift": 5 (left out where it is 0),
            "sketch": {"style": "antialias", "line_width": 2.0, "ink": "dark"}},
  "features": C, "embedding": D,
@@ -8,11 +8,13 @@
  "head": {what head.safetensors holds, for people to read},
  "variants": {"fp32": {"file": "encoder.onnx", "sha256": "...", "bytes": n, "accuracy": {...}, "parity": {...}, "made": {...}},
               "fp16": {"file": "encoder.fp16.onnx", ...}, "int8": ...},
+ "sketch_encoder": {"input": {as above}, "variants": {"fp32": {"file": "sketch.onnx", ...}, ...}, "made": {...}},
  "confidence": {constants of fgsbir_edge.confidence},
  "provenance": {...}}
 
 "head", "variants" and "confidence" are younger than version 1; a bundle without them is whole, has the variant fp32 alone, and
-its answers have no confidence.
+its answers have no confidence. With "sketch_encoder" sketches have a network and an input of their own, whose features lie where
+``encoder.onnx`` would put them; releases that know version 1 alone refuse such a bundle, since they would encode with the other.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -34,9 +36,9 @@ from fgsbir_edge.errors import BundleFormatError, BundleHashError, BundleMissing
 from fgsbir_edge.files import read_bounded, sync_folder, write_atomic
 from fgsbir_edge.head import Head, digest_of
 from fgsbir_edge.preprocess import InputSpec
-from fgsbir_edge.variant import ENCODER, FP32, Variant, digest
+from fgsbir_edge.variant import ENCODER, FP32, SKETCH, Variant, digest
 
-FORMAT, VERSION = "fgsbir-edge-bundle", 1
+FORMAT, VERSION, WITH_SKETCH = "fgsbir-edge-bundle", 1, 2
 MANIFEST, HEAD = "manifest.json", "head.safetensors"
 MAX_MANIFEST_BYTES = 2**20
 MAX_ENCODER_BYTES = 2**31 - 1  # protobuf's own limit
@@ -49,6 +51,7 @@ class Bundle:
 
     ``variants`` always holds "fp32", which is ``encoder``. Variants that were made from another encoder (``replace`` with a new
     one) are dropped. ``confidence`` is None where the bundle has no constants for it, or some that this release does not know.
+    ``sketch`` is the sketches' side of a bundle with two encoders: the same head behind another network and input.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Bundle:
     path: Path | None = None
     variants: Mapping[str, Variant] = field(default_factory=dict)
     confidence: Confidence | None = None
+    sketch: Bundle | None = None
 
     def __post_init__(self) -> None:
         given = dict(self.variants)
@@ -66,6 +70,8 @@ class Bundle:
         if plain.sha256 != self.encoder_sha256:
             plain, given = Variant(FP32, self.encoder_sha256, len(self.encoder)), {}
         object.__setattr__(self, "variants", MappingProxyType({FP32: plain} | given))
+        if self.sketch is not None and (self.sketch.head, self.sketch.path) != (self.head, self.path):
+            object.__setattr__(self, "sketch", replace(self.sketch, head=self.head, path=self.path))
 
     @cached_property
     def encoder_sha256(self) -> str:
@@ -80,6 +86,15 @@ class Bundle:
                 "bundle with --variants"
             )
         return self.variants[name]
+
+    def nearest(self, name: str, side: Bundle | None = None) -> str:
+        """The variant that one side (None: the photos') runs as where ``name`` is asked for: fp32 where it lacks it.
+
+        Raises BundleMissingFileError where neither side has it.
+        """
+        if name not in self.for_sketches.variants:
+            self.variant(name)
+        return name if name in (side or self).variants else FP32
 
     def encoder_bytes(self, variant: str = FP32) -> bytes:
         """A variant's ONNX file. Raises BundleMissingFileError (no such variant, or its file is gone) and BundleHashError."""
@@ -116,6 +131,28 @@ class Bundle:
         photo = {name: value for name, value in self.input.to_manifest().items() if name != "sketch"}
         return digest_of(self.encoder_sha256.encode(), json.dumps(photo, sort_keys=True).encode())
 
+    @property
+    def for_sketches(self) -> Bundle:
+        """What encodes sketches, as a bundle that every backend opens like any other: this one unless it has two encoders."""
+        return self if self.sketch is None else self.sketch
+
+    @cached_property
+    def pairs_digest(self) -> str:
+        """What features of sketches depend on, and adapters learned from them: both encoders, where there are two."""
+        if self.sketch is None:
+            return self.features_digest
+        drawn = json.dumps(self.sketch.input.to_manifest(), sort_keys=True)
+        return digest_of(self.features_digest.encode(), self.sketch.encoder_sha256.encode(), drawn.encode())
+
+    def with_sketch_encoder(self, encoder: bytes, input: InputSpec, made: Mapping[str, Any]) -> Bundle:
+        """This bundle with a sketch encoder (ONNX) that gives these features; ``made`` says how. Its confidence is dropped.
+
+        Confidence was fitted to distances between the features of one network.
+        """
+        plain = Variant.of(FP32, encoder, SKETCH)
+        side = Bundle(f"{self.name} sketches", input, encoder, self.head, made, variants={FP32: plain})
+        return replace(self, sketch=side, confidence=None)
+
     @classmethod
     def default(cls) -> Bundle:
         """The bundle shipped inside the package. Raises BundleMissingFileError when this build carries none."""
@@ -134,9 +171,9 @@ class Bundle:
             manifest = json.loads(raw)
             if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
                 raise ValueError(f'"format" is not {FORMAT!r}')
-            if manifest.get("version") != VERSION:
+            if manifest.get("version") not in (VERSION, WITH_SKETCH):
                 raise BundleFormatError(
-                    f"{folder / MANIFEST}: version {manifest.get('version')!r}, this release reads {VERSION}; "
+                    f"{folder / MANIFEST}: version {manifest.get('version')!r}, this release reads {VERSION} and {WITH_SKETCH}; "
                     "export the bundle again, or update fgsbir-edge"
                 )
             spec = InputSpec.from_manifest(manifest["input"])
@@ -147,6 +184,7 @@ class Bundle:
                 raise ValueError(f"variant {FP32!r} and {ENCODER} have different hashes")
             confidence = Confidence.from_manifest(manifest["confidence"]) if "confidence" in manifest else None
             name, provenance = str(manifest["name"]), dict(manifest.get("provenance", {}))
+            drawn = _sketch_side(manifest["sketch_encoder"]) if "sketch_encoder" in manifest else None
         except KeyError as error:
             raise BundleFormatError(f"{folder / MANIFEST}: {error} is missing; export the bundle again") from error
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -161,7 +199,13 @@ class Bundle:
                 f"{folder / HEAD}: weight has shape {list(head.weight.shape)}, the manifest says {[embedding, features]}; "
                 "export the bundle again"
             )
-        return cls(name, spec, encoder, head, provenance, folder, variants, confidence)
+        sketch = None
+        if drawn is not None:
+            own = _read(folder / SKETCH, MAX_ENCODER_BYTES)
+            if verify:
+                _check(folder / SKETCH, digest(own), drawn[1][FP32].sha256)
+            sketch = cls(f"{name} sketches", drawn[0], own, head, drawn[2], folder, drawn[1])
+        return cls(name, spec, encoder, head, provenance, folder, variants, confidence, sketch)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the bundle folder; an existing one is replaced only once the new one is complete. Raises OutputError.
@@ -172,9 +216,12 @@ class Bundle:
         if target.exists() and not (target / MANIFEST).is_file():
             raise OutputError(f"{target}: exists and is not a bundle; choose another folder or remove it first")
         parts = {entry.file: self.encoder_bytes(name) for name, entry in self.variants.items()} | {HEAD: self.head.to_bytes()}
+        own = self.sketch
+        if own is not None:
+            parts |= {entry.file: own.encoder_bytes(name) for name, entry in own.variants.items()}
         manifest = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": VERSION if own is None else WITH_SKETCH,
             "name": self.name,
             "input": self.input.to_manifest(),
             "features": self.head.features,
@@ -182,6 +229,7 @@ class Bundle:
             "files": {name: {"sha256": digest(data), "bytes": len(data)} for name, data in parts.items()},
             "head": _described(self.head),
             "variants": {name: entry.to_manifest() for name, entry in self.variants.items()},
+            **({} if own is None else {"sketch_encoder": _sketch_entry(own)}),
             **({} if self.confidence is None else {"confidence": self.confidence.to_manifest()}),
             "provenance": dict(self.provenance),
         }
@@ -219,6 +267,20 @@ def write_bundle(
     """Write a bundle and read it back as a user would, hashes and all. Raises OutputError and what ``Bundle.load`` raises."""
     Bundle(name, input, encoder, head, provenance, variants=variants or {}).save(folder)
     return Bundle.load(folder)
+
+
+def _sketch_entry(side: Bundle) -> dict[str, Any]:
+    """The manifest's "sketch_encoder"."""
+    variants = {name: entry.to_manifest() for name, entry in side.variants.items()}
+    return {"input": side.input.to_manifest(), "variants": variants, "made": dict(side.provenance)}
+
+
+def _sketch_side(entry: Mapping[str, Any]) -> tuple[InputSpec, dict[str, Variant], dict[str, Any]]:
+    """The reverse: input, variants with fp32 among them, how it was made. Raises ValueError, KeyError or TypeError."""
+    variants = {key: Variant.from_manifest(key, value, SKETCH) for key, value in entry["variants"].items()}
+    if FP32 not in variants:
+        raise ValueError(f"the sketch encoder has no variant {FP32!r}")
+    return InputSpec.from_manifest(entry["input"]), variants, dict(entry.get("made", {}))
 
 
 def _described(head: Head) -> dict[str, Any]:

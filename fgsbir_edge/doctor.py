@@ -152,7 +152,7 @@ def _chosen() -> str | None:
     from fgsbir_edge.encoder.choose import stored
 
     try:
-        choice = stored(Bundle.default())
+        choice = stored(Bundle.default().for_sketches)
     except FgsbirError:
         return None
     return None if choice is None else f"{choice.setting.name}, chosen by fgsbir-edge bench on {choice.chosen}"
@@ -209,6 +209,7 @@ def _bundle() -> dict[str, Any]:
         "features": head.features,
         "embedding": head.embedding,
         "encoder": bundle.encoder_sha256[:12],
+        "sketch encoder": "the same" if bundle.sketch is None else bundle.sketch.encoder_sha256[:12],
         "head": head.digest[:12],
     }
 

@@ -50,12 +50,19 @@ _SUBSET_SEED = 0  # larger galleries are sampled, always alike, so that adapting
 class Engine:
     """A bundle, its encoder, and a gallery. Use from one thread; close it, or use it in a ``with`` block."""
 
-    def __init__(self, bundle: Bundle, encoder: Encoder, gallery: Gallery, *, threads: int = 1) -> None:
+    def __init__(
+        self, bundle: Bundle, encoder: Encoder, gallery: Gallery, *, threads: int = 1, sketch_encoder: Encoder | None = None
+    ) -> None:
+        """``encoder`` is for photos, and for sketches too unless the bundle has a second one for them.
+
+        ``sketch_encoder`` runs that second one; None opens it on ONNX Runtime, with so many ``threads``.
+        """
         self.bundle, self.gallery = bundle, gallery
         self.confidence = bundle.confidence  # may be set, to another absent_share say; None: answers without confidence
         self.skipped: list[tuple[str, str]] = []  # (name, message) of photos that indexing could not read
         self._encoder, self._threads = encoder, threads
-        self._strokes = strokes_encoder(bundle, encoder)
+        self._sketch_encoder = _for_sketches(bundle, encoder, threads) if sketch_encoder is None else sketch_encoder
+        self._strokes = strokes_encoder(bundle.for_sketches, self._sketch_encoder)
 
     @classmethod
     def open(
@@ -77,7 +84,8 @@ class Engine:
 
         ``backend`` "auto" takes what ``fgsbir-edge bench`` has chosen on this machine, variant and all, and ONNX Runtime on the
         processor where it has not been run; the logger ``fgsbir_edge`` tells. Otherwise it is a name of
-        ``encoder.backends.BACKENDS``, which then must work, with this ``variant`` of the bundle.
+        ``encoder.backends.BACKENDS``, which then must work, with this ``variant`` of the bundle. Of a bundle with two encoders
+        the one that lacks the variant runs as fp32.
         Raises what Bundle.load, open_encoder, Gallery.open and Gallery.add_folder raise.
         """
         from fgsbir_edge.encoder.backends import Setting, open_encoder
@@ -87,12 +95,18 @@ class Engine:
         model = bundle if isinstance(bundle, Bundle) else Bundle.default() if bundle is None else Bundle.load(bundle)
         workers = default_threads() if threads is None else threads
         # before the gallery: a bundle that cannot run must not leave a file behind
-        encoder = open_chosen(model, threads) if backend == "auto" else open_encoder(model, Setting(backend, variant, workers))
+        drawn = model.for_sketches
+        if backend == "auto":
+            encoder = open_chosen(model, threads)
+            own = encoder if drawn is model else open_chosen(drawn, threads)
+        else:
+            encoder = open_encoder(model, Setting(backend, model.nearest(variant), workers))
+            own = encoder if drawn is model else open_encoder(drawn, Setting(backend, model.nearest(variant, drawn), workers))
         if gallery is not None and photos is None and not create:
             store = Gallery.open(gallery, model)
         else:
             store = Gallery.open_or_create(MEMORY if gallery is None else gallery, model)
-        engine = cls(model, encoder, store, threads=workers)
+        engine = cls(model, encoder, store, threads=workers, sketch_encoder=own)
         if photos is not None:
             try:
                 engine.index(photos)
@@ -118,13 +132,23 @@ class Engine:
 
     @property
     def encoder(self) -> Encoder:
-        """What runs the network; its ``name`` says where."""
+        """What runs the network; its ``name`` says where. Of two encoders that of photos."""
         return self._encoder
 
     @property
+    def sketch_encoder(self) -> Encoder:
+        """What runs the network for sketches: ``encoder`` itself, unless the bundle has two."""
+        return self._sketch_encoder
+
+    @property
     def input(self) -> InputSpec:
-        """What the encoder sees."""
+        """What the encoder sees; of two encoders that of photos."""
         return self.bundle.input
+
+    @property
+    def sketch_input(self) -> InputSpec:
+        """What the encoder of sketches sees of them."""
+        return self.bundle.for_sketches.input
 
     def encode_sketches(self, sketches: Sequence[SketchLike]) -> Float32:
         """Features [B, C] of sketches: Sketch, Drawing, path, PIL image or image array uint8 [H, W(, 3 or 4)].
@@ -144,7 +168,7 @@ class Engine:
         vectors = [item for item in items if isinstance(item, Sketch)]
         if self._strokes is not None and len(vectors) == len(items):
             return self._strokes.encode(vectors)
-        return self._encoder.encode(sketch_pixels(items, self.input, threads=self._threads))
+        return self._sketch_encoder.encode(sketch_pixels(items, self.sketch_input, threads=self._threads))
 
     def encode_photos(self, photos: Sequence[PhotoLike]) -> Float32:
         """Features [B, C] of photos: paths, PIL images or arrays uint8 [H, W, 3]. Raises UnreadableImageError and its kin."""
@@ -283,7 +307,7 @@ class Engine:
 
     def signed(self, adapter: Adapter) -> Adapter:
         """An adapter that says what it was made with."""
-        meta = {**adapter.meta, "bundle": self.bundle.name, "features_digest": self.bundle.features_digest}
+        meta = {**adapter.meta, "bundle": self.bundle.name, "features_digest": self.bundle.pairs_digest}
         return replace(adapter, meta=meta)
 
     @property
@@ -319,12 +343,21 @@ class Engine:
         """Read an adapter of this bundle. Raises AdapterFormatError, and AdapterMismatchError for another head or encoder."""
         adapter = Adapter.load(path, self.head)
         made_with = adapter.meta.get("features_digest", self.bundle.features_digest)
-        if made_with != self.bundle.features_digest:
+        if made_with != self.bundle.pairs_digest:
             raise AdapterMismatchError(
                 f"{path}: made with another encoder ({made_with[:12]}) than that of bundle {self.bundle.name!r} "
-                f"({self.bundle.features_digest[:12]}); use the bundle it was made with, or adapt again"
+                f"({self.bundle.pairs_digest[:12]}); use the bundle it was made with, or adapt again"
             )
         return adapter
+
+
+def _for_sketches(bundle: Bundle, encoder: Encoder, threads: int) -> Encoder:
+    """The encoder of sketches where none is given."""
+    if bundle.sketch is None:
+        return encoder
+    from fgsbir_edge.encoder.onnx import OnnxEncoder
+
+    return OnnxEncoder(bundle.sketch, threads)
 
 
 def strokes_encoder(bundle: Bundle, encoder: Encoder) -> StrokesEncoder | None:

@@ -40,6 +40,7 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``build`` takes."""
     parser.set_defaults(run=build_command)
     parser.add_argument("--bundle", metavar="DIR", help="model folder (the one in the package)")
+    parser.add_argument("--sketches", action="store_true", help="of a bundle with two encoders, that of sketches")
     parser.add_argument(
         "--variant", default="fp32", help="of the bundle, which decides the precision: fp32 (default), fp16, int8, ..."
     )
@@ -76,6 +77,7 @@ def build_command(arguments: argparse.Namespace, _: Stages) -> int:
     from fgsbir_edge.encoder.engine_file import read_header
 
     bundle = Bundle.default() if arguments.bundle is None else Bundle.load(arguments.bundle)
+    bundle = bundle.for_sketches if arguments.sketches else bundle
     options = _options(arguments)
     if arguments.dry_run:
         return _dry_run(bundle, arguments, options)

@@ -27,17 +27,25 @@ Say = Callable[[str], None]
 
 
 def checks(bundle: Bundle, say: Say) -> list[Check]:
-    """For every backend and variant, whether or not it can run here."""
+    """For every backend and variant of every encoder, whether or not it can run here."""
+    found = _checks(bundle, "", say)
+    if bundle.sketch is not None:
+        found += _checks(bundle.sketch, "sketch encoder, ", say)
+    return [*found, Check("engine cache", lambda: _cache(bundle, say))]
+
+
+def _checks(bundle: Bundle, label: str, say: Say) -> list[Check]:
     truth, found = _Truth(bundle), []
     for backend in BACKENDS:
         for variant in bundle.variants:
             one = _Backend(bundle, Setting(backend, variant), truth, say)
-            found.append(Check(f"{one.setting.name}: features of the shipped drawings and photos", one.features))
+            name = f"{label}{one.setting.name}"
+            found.append(Check(f"{name}: features of the shipped drawings and photos", one.features))
             if backend != CPU:
-                found.append(Check(f"{one.setting.name}: strokes to features on the GPU", one.strokes))
-                found.append(Check(f"{one.setting.name}: replayed CUDA graph", one.replayed))
-                found.append(Check(f"{one.setting.name}: CuPy arrays in and out", one.cupy))
-    return [*found, Check("engine cache", lambda: _cache(bundle, say))]
+                found.append(Check(f"{name}: strokes to features on the GPU", one.strokes))
+                found.append(Check(f"{name}: replayed CUDA graph", one.replayed))
+                found.append(Check(f"{name}: CuPy arrays in and out", one.cupy))
+    return found
 
 
 class _Truth:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FP32 = "fp32"
-ENCODER = "encoder.onnx"
+ENCODER, SKETCH = "encoder.onnx", "sketch.onnx"
 _NAME = re.compile(r"[a-z0-9_]{1,32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -26,6 +26,7 @@ class Variant:
         parity: distance of its features to the reference's; empty where nothing was measured.
         made: how: method, calibration set, layers left in float.
         content: the ONNX file, for a variant that is not on disk yet.
+        network: ENCODER, or SKETCH for a form of the sketch encoder.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Variant:
     parity: Mapping[str, Any] = field(default_factory=dict)
     made: Mapping[str, Any] = field(default_factory=dict)
     content: bytes | None = None
+    network: str = ENCODER
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -47,12 +49,12 @@ class Variant:
     @property
     def file(self) -> str:
         """Name of its file inside the bundle's folder: ``encoder.onnx`` for fp32, else ``encoder.NAME.onnx``."""
-        return ENCODER if self.name == FP32 else f"encoder.{self.name}.onnx"
+        return self.network if self.name == FP32 else f"{self.network.removesuffix('.onnx')}.{self.name}.onnx"
 
     @classmethod
-    def of(cls, name: str, content: bytes, **measured: Mapping[str, Any]) -> Variant:
+    def of(cls, name: str, content: bytes, network: str = ENCODER, **measured: Mapping[str, Any]) -> Variant:
         """A variant made in memory; `measured` are ``accuracy``, ``parity`` and ``made``."""
-        return cls(name, digest(content), len(content), content=content, **measured)
+        return cls(name, digest(content), len(content), content=content, network=network, **measured)
 
     def to_manifest(self) -> dict[str, Any]:
         """The JSON form; what is empty is left out."""
@@ -61,10 +63,10 @@ class Variant:
         return entry | {key: value for key, value in measured.items() if value}
 
     @classmethod
-    def from_manifest(cls, name: str, entry: Mapping[str, Any]) -> Variant:
+    def from_manifest(cls, name: str, entry: Mapping[str, Any], network: str = ENCODER) -> Variant:
         """The reverse of ``to_manifest``. Raises ValueError, KeyError or TypeError when the entry is not one."""
         accuracy, parity, made = (dict(entry.get(key, {})) for key in ("accuracy", "parity", "made"))
-        variant = cls(name, str(entry["sha256"]), int(entry["bytes"]), accuracy, parity, made)
+        variant = cls(name, str(entry["sha256"]), int(entry["bytes"]), accuracy, parity, made, network=network)
         if entry["file"] != variant.file:
             raise ValueError(f"variant {name!r} is in file {entry['file']!r}, expected {variant.file!r}")
         return variant

@@ -76,7 +76,7 @@ def _flip(name: str) -> Callable[[Path], None]:
         (lambda folder: (folder / "manifest.json").write_text("{"), BundleFormatError, "manifest.json"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), BundleFormatError, "format"),
         (_edit(lambda manifest: manifest.update(format="other")), BundleFormatError, "format"),
-        (_edit(lambda manifest: manifest.update(version=2)), BundleFormatError, "version 2"),
+        (_edit(lambda manifest: manifest.update(version=3)), BundleFormatError, "version 3"),
         (_edit(lambda manifest: manifest.update(features=FEATURES + 1)), BundleFormatError, "weight has shape"),
         (_edit(lambda manifest: manifest.pop("input")), BundleFormatError, "'input' is missing"),
         (_edit(lambda manifest: manifest["input"].update(size=10**6)), BundleFormatError, "size"),

@@ -24,8 +24,9 @@ from fgsbir_edge.preprocess import InputSpec
 from training.checkpoint import load_model
 from training.config import ConfigError, read_config, to_table
 from training.evaluation import torch_encode
+from training.light.checkpoint import is_light, load_light
 from training.light.network import LightLoss, LightNetwork
-from training.light.start import fit, take_over
+from training.light.start import fit, same_shape, take_over
 from training.light.stream import DrawingStream, Side
 from training.light.teacher import Teacher
 from training.light.trainer import LightTrainer
@@ -76,7 +77,9 @@ def build_network(config: DistilConfig, teacher: Teacher, start: Path | None) ->
     torch.manual_seed(config.run.seed)
     encoder = LightEncoder(config.student)
     stream = teacher.stream
-    if start is not None:
+    if start is not None and is_light(start):
+        same_shape(encoder, load_light(start)[0])
+    elif start is not None:
         take_over(encoder, load_model(start)[0], (stream.draw(stream.light, number) for number in range(config.start.usage)))
     fit(encoder, ((stream.draw(stream.light, number), teacher.features(number)) for number in range(config.start.fit)))
     network = LightNetwork(encoder, teacher.head(), teacher.photos(config.loss.photos), config.loss)
@@ -95,9 +98,7 @@ def train(
     if config.student.features != bundle.head.features:
         raise ConfigError(f"student.features is {config.student.features}, the teacher's are {bundle.head.features}; set it so")
     spec = config.spec(bundle.input)
-    large, light = (
-        Side.open(config.data.sources, data, each, config.data.augmentation, cache) for each in (bundle.input, spec)
-    )
+    large, light = (Side.open(config.data.sources, data, each, config.data.augmentation, cache) for each in (bundle.input, spec))
     teacher = Teacher(bundle, DrawingStream(large, light, config.data.pairs, config.run.seed), config.run.threads)
     validator = LightValidator(chosen_sets(config.data, data), bundle, teacher.encode, spec)
     if config.run.score not in validator.teacher:
@@ -108,9 +109,7 @@ def train(
         "teacher": {"name": bundle.name, "features_digest": bundle.features_digest, "validation": validator.teacher},
         "recipe": to_table(config),
     }
-    trainer = LightTrainer(
-        out, config.run, config.optimiser, teacher, validator, to_table(config), meta, config.batches
-    )
+    trainer = LightTrainer(out, config.run, config.optimiser, teacher, validator, to_table(config), meta, config.batches)
     network = build_network(config, teacher, start)
     log.info("%d parameters", sum(parameter.numel() for parameter in network.encoder.parameters()))
     if not trainer.started:
@@ -122,7 +121,9 @@ def main() -> int:
     options = argparse.ArgumentParser(prog="python -m training.distil", description=__doc__)
     options.add_argument("--config", type=Path, required=True, help="TOML file, e.g. training/configs/light.toml")
     options.add_argument("--teacher", type=Path, required=True, help="bundle whose encoder is to be matched")
-    options.add_argument("--start", type=Path, help="checkpoint of that encoder, whose early layers are taken over, thinned")
+    options.add_argument(
+        "--start", type=Path, help="checkpoint of that encoder, whose early layers are taken over, or of another light one"
+    )
     options.add_argument("--data", type=Path, required=True, help="folder that holds the dataset folders the file names")
     options.add_argument("--out", type=Path, required=True, help="checkpoints, log.csv and curves.png; an unfinished run goes on")
     options.add_argument("--cache", type=Path, help="folder for decoded photos and drawings, shared with other runs")

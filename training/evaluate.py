@@ -22,10 +22,11 @@ from fgsbir_edge.adapt import AdaptOptions
 from fgsbir_edge.console import put_json, run, say
 from fgsbir_edge.encoder.onnx import default_threads
 from fgsbir_edge.files import write_atomic
+from fgsbir_edge.head import Head
 from fgsbir_edge.preprocess import InputSpec
 from training.contact_sheet import SheetOptions, write_sheet
 from training.evaluate_adaptation import Protocol, adaptation, protocol_tasks
-from training.evaluate_model import open_model
+from training.evaluate_model import open_model, open_sketches
 from training.evaluate_output import beside, ensure_parent, text_table, write_ranks
 from training.evaluate_retrieval import Bootstrap, Search, retrieval
 from training.evaluate_table import Table
@@ -74,6 +75,14 @@ def _count(text: str, limit: int = 1000) -> int:
     return value
 
 
+Side = tuple[Encode, InputSpec]
+
+
+def _embedding(head: Head, side: Side) -> Side:
+    encode, spec = side
+    return lambda pixels: head.embed(encode(pixels)), spec
+
+
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """Rows of all photos and sketches of some tables, by name."""
@@ -82,15 +91,19 @@ class Encoded:
     sketches: Rows
 
     @classmethod
-    def of(cls, tables: list[Table], encode: Encode, spec: InputSpec, reading: Reading) -> Encoded:
-        """Read and encode every file once, however many tables name it. Raises what reading and encoding raise."""
+    def of(cls, tables: list[Table], large: Side, drawn: Side, reading: Reading) -> Encoded:
+        """Read and encode every file once, however many tables name it: photos by `large`, sketches by `drawn`.
+
+        Raises what reading and encoding raise.
+        """
+        encode, spec = large
         folder = tables[0].folder
         names = sorted({name for table in tables for name in table.photos})
         keys = list(dict.fromkeys(key for table in tables for key in table.sketches))
         of_photos = photo_encode(encode, spec)
         return cls(
             encode_rows(names, partial(photo_input, folder, spec=spec), of_photos, replace(reading, progress="photos")),
-            encode_rows(keys, partial(sketch_input, folder, spec=spec), encode, replace(reading, progress="sketches")),
+            encode_rows(keys, partial(sketch_input, folder, spec=drawn[1]), drawn[0], replace(reading, progress="sketches")),
         )
 
     def rows_of(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
@@ -113,10 +126,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
         say(f"note: {note}")
     encode, head, spec = open_model(arguments.model, arguments.threads)
     reading = Reading(arguments.batch, arguments.threads, arguments.skip_unreadable)
+    sides = ((encode, spec), open_sketches(arguments.model, arguments.threads, (encode, spec)))
     if arguments.protocol is None:  # only embeddings are needed, which are smaller than features
-        encoded = Encoded.of(tables, lambda pixels: head.embed(encode(pixels)), spec, reading)
-    else:
-        encoded = Encoded.of(tables, encode, spec, reading)
+        sides = (_embedding(head, sides[0]), _embedding(head, sides[1]))
+    encoded = Encoded.of(tables, *sides, reading)
     for reason in (*encoded.photos.skipped.values(), *encoded.sketches.skipped.values()):
         say(f"skipped: {reason}")
     tables = [table.without(encoded.photos.skipped, encoded.sketches.skipped) for table in tables]

@@ -30,6 +30,17 @@ def open_model(path: Path, threads: int) -> tuple[Encode, Head, InputSpec]:
     return OnnxEncoder(bundle, threads=threads).encode, bundle.head, bundle.input
 
 
+def open_sketches(path: Path, threads: int, photos: tuple[Encode, InputSpec]) -> tuple[Encode, InputSpec]:
+    """What encodes the sketches of a model that ``open_model`` has opened: `photos`, or a bundle's second encoder.
+
+    Raises what ``Bundle.load`` raises.
+    """
+    bundle = Bundle.load(path) if path.is_dir() else None
+    if bundle is None or bundle.sketch is None:
+        return photos
+    return OnnxEncoder(bundle.sketch, threads=threads).encode, bundle.sketch.input
+
+
 def _open_checkpoint(path: Path, threads: int) -> tuple[Encode, Head, InputSpec]:
     import torch
     from safetensors import SafetensorError

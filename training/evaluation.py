@@ -26,6 +26,7 @@ from training.metrics import gallery_ranks
 
 if TYPE_CHECKING:
     from training.models.encoder import EmbeddingHead, Encoder
+    from training.models.light import LightEncoder
 
 Encode = Callable[[np.ndarray], np.ndarray]  # pixels float32 [B,3,S,S] -> rows float32 [B,*]
 BATCH = 32
@@ -57,7 +58,7 @@ class Rows:
     skipped: dict[str, str]
 
 
-def torch_encode(encoder: Encoder, head: EmbeddingHead | None = None, *, pooled: bool = False) -> Encode:
+def torch_encode(encoder: Encoder | LightEncoder, head: EmbeddingHead | None = None, *, pooled: bool = False) -> Encode:
     """A function from pixels to embeddings (with `head`), features (without) or pooled maps (`pooled`)."""
     import torch
 

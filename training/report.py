@@ -30,12 +30,15 @@ from training.data.recipes import validation_sets
 from training.data.splits import select, split_categories, split_drawings
 from training.episodes import Task, category_tasks, person_tasks
 from training.evaluate_adaptation import Protocol, adaptation
-from training.evaluate_model import open_model
+from training.evaluate_model import open_model, open_sketches
 from training.evaluate_retrieval import figures_of
 from training.evaluation import Encode, encode_photos, encode_sketches, pair_ranks
 
 DRAWS = 10
 PHOTO_SETS = ("chairv2", "chairv1", "shoev1")
+
+
+Side = tuple[Encode, InputSpec]
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,10 @@ class Encoded:
     photos: np.ndarray  # [names, C]
 
     @classmethod
-    def of(cls, folder: PairsFolder, pairs: tuple[Pair, ...], names: list[str], encode: Encode, spec: InputSpec) -> Encoded:
+    def of(cls, folder: PairsFolder, pairs: tuple[Pair, ...], names: list[str], large: Side, drawn: Side) -> Encoded:
+        """Photos are encoded by `large`, sketches by `drawn`."""
         keys = [pair.sketch for pair in pairs]
-        return cls(folder, pairs, names, encode_sketches(folder, keys, encode, spec), encode_photos(folder, names, encode, spec))
+        return cls(folder, pairs, names, encode_sketches(folder, keys, *drawn), encode_photos(folder, names, *large))
 
     @property
     def rows(self) -> tuple[dict[str, int], dict[str, int]]:
@@ -87,9 +91,10 @@ def people(encoded: Encoded, head: Head, users: frozenset[str], photos: frozense
 def photo_sets(model: Path, data: Path, threads: int) -> dict[str, Any]:
     """Retrieval among validation photos of chairs and shoes, without adaptation."""
     encode, head, spec = open_model(model, threads)
+    sides = (encode, spec), open_sketches(model, threads, (encode, spec))
     result: dict[str, Any] = {"model": model.name, "head": head.digest}
     for item in validation_sets(data, PHOTO_SETS):
-        encoded = Encoded.of(item.folder, item.pairs, sorted(item.photos or ()), encode, spec)
+        encoded = Encoded.of(item.folder, item.pairs, sorted(item.photos or ()), *sides)
         result[item.name] = encoded.retrieval(head)
     return result
 
@@ -97,12 +102,13 @@ def photo_sets(model: Path, data: Path, threads: int) -> dict[str, Any]:
 def report(model: Path, data: Path, threads: int) -> dict[str, Any]:
     """Figures on people, objects and categories that training never saw, before and after adaptation."""
     encode, head, spec = open_model(model, threads)
+    sides = (encode, spec), open_sketches(model, threads, (encode, spec))
     result: dict[str, Any] = {"model": model.name, "head": head.digest, "draws": DRAWS}
 
     drawings = PairsFolder.read(data / "drawings32")
     split = split_drawings(drawings)
     kept_out = select(drawings.pairs, users=split.test | split.demo)
-    encoded = Encoded.of(drawings, kept_out, sorted(drawings.photo_category), encode, spec)
+    encoded = Encoded.of(drawings, kept_out, sorted(drawings.photo_category), *sides)
     for name, users in (("20 people", split.test), ("demo people", split.demo)):
         result[f"drawings32 {name}, 32 objects"] = people(encoded, head, users, None, 5)
         result[f"drawings32 {name}, 16 objects never seen"] = people(encoded, head, users, split.unseen, 5)
@@ -111,7 +117,7 @@ def report(model: Path, data: Path, threads: int) -> dict[str, Any]:
     pairs = select(sketchy.pairs, categories=split_categories(sketchy).test)
     touched = {pair.category for pair in pairs}
     names = sorted(name for name, category in sketchy.photo_category.items() if category in touched)
-    encoded = Encoded.of(sketchy, pairs, names, encode, spec)
+    encoded = Encoded.of(sketchy, pairs, names, *sides)
     tasks = category_tasks(pairs, {name: sketchy.photo_category[name] for name in names}, *encoded.rows)
     result["sketchy 12 categories never seen"] = {"retrieval": encoded.retrieval(head, per_category=True)}
     for k in (1, 5, 10):

@@ -51,8 +51,10 @@ class Gallery:
     would be found without an error and mean nothing.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, bundle: Bundle | None = None) -> None:
         self._store = store
+        if bundle is not None:
+            store.pairs_digest = bundle.pairs_digest
         self._index: tuple[int, PhotoIndex] | None = None
         self._columns: tuple[PhotoIndex, Columns] | None = None
         self._search_options = SearchOptions()
@@ -80,7 +82,7 @@ class Gallery:
     @classmethod
     def create(cls, path: str | os.PathLike[str], bundle: Bundle) -> Gallery:
         """A new, empty gallery. Raises OutputError when the file exists or cannot be made."""
-        return cls(Store.create(os.fspath(path), bundle.features_digest, bundle.head.features))
+        return cls(Store.create(os.fspath(path), bundle.features_digest, bundle.head.features), bundle)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], bundle: Bundle | None, readonly: bool | None = None) -> Gallery:
@@ -95,7 +97,7 @@ class Gallery:
                 f"{path}: indexed with another encoder ({store.features_digest[:12]}, C={store.features}) than that of "
                 f"bundle {bundle.name!r} ({bundle.features_digest[:12]}, C={bundle.head.features}); use that one, or index again"
             )
-        return cls(store)
+        return cls(store, bundle)
 
     @classmethod
     def open_or_create(cls, path: str | os.PathLike[str], bundle: Bundle) -> Gallery:

@@ -5,6 +5,9 @@
     adapters  person, head, data    of the present version, by the head with that digest; none: to be learned again
 
 A pair names its photo; the photo's features are those of the gallery, and where the photo is removed its pairs go too.
+
+All sketches of a file are of one encoder: ``meta`` holds its digest under "pairs_digest", or it is the photos' where there is
+none. A bundle with another sketch encoder may search the file, but not use, nor add to, what people have shown.
 """
 
 from __future__ import annotations
@@ -18,13 +21,14 @@ from types import MappingProxyType
 import numpy as np
 
 from fgsbir_edge.arrays import Float32, matrix
-from fgsbir_edge.errors import OutputError, PersonFormatError, UnknownPersonError
+from fgsbir_edge.errors import GalleryMismatchError, OutputError, PersonFormatError, UnknownPersonError
 from fgsbir_edge.files import pack_tensors, read_bounded, unpack_tensors, write_atomic
 from fgsbir_edge.gallery.store import Store
 from fgsbir_edge.head import Adapter, Head
 
 HISTORY = 32  # versions that can be undone; pairs that went out of force before them are deleted
 PERSON_FORMAT = "fgsbir-edge-person-1"
+KEY = "pairs_digest"  # in the file's table ``meta``
 MAX_NAME = 200  # characters
 NO_IDS: Mapping[str, int] = MappingProxyType({})
 
@@ -55,7 +59,10 @@ class OutdatedError(Exception):
 
 
 class People:
-    """The people of one gallery file. Use from one thread. All writing raises OutputError where it cannot be done."""
+    """The people of one gallery file. Use from one thread. All writing raises OutputError where it cannot be done.
+
+    Whatever reads or writes pairs raises GalleryMismatchError where they are another sketch encoder's than that of the bundle.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store, self._db = store, store.db
@@ -73,6 +80,7 @@ class People:
             found = self._row(person)
             if found is None:
                 raise self._unknown(person)
+            self._check_encoder()
             number, version, oldest = found
             if version - back < oldest:
                 raise UnknownPersonError(f"{person!r} has nothing left that could be undone; {HISTORY} steps are kept")
@@ -93,7 +101,9 @@ class People:
         UnknownPhotoError where the photo of a new pair has been removed meanwhile.
         """
         with self._store.writing():
+            self._check_encoder()
             number = self._held(before)
+            self._mark_encoder()
             known = set(after.rows)
             dropped = [row for row in before.rows if row not in known]
             self._db.executemany("UPDATE pairs SET removed = ? WHERE id = ?", [(after.version, row) for row in dropped])
@@ -127,6 +137,7 @@ class People:
         if not self._store.has_people:
             return None
         with self._store.errors():
+            self._check_encoder()
             row = self._db.execute(
                 "SELECT data FROM adapters JOIN people ON people.id = person WHERE name = ? AND head = ?", (person, head.digest)
             ).fetchone()
@@ -142,6 +153,7 @@ class People:
         if not self._store.has_people:
             return [], self._features([])
         with self._store.errors():
+            self._check_encoder()
             rows = self._db.execute(
                 "SELECT photo, sketch FROM pairs JOIN people ON people.id = person "
                 "WHERE name <> ? AND removed IS NULL ORDER BY pairs.id DESC LIMIT ?",
@@ -152,7 +164,7 @@ class People:
     def save(self, person: str, path: str | os.PathLike[str]) -> None:
         """Write what a person has shown to a file that ``load`` reads. Raises UnknownPersonError, OutputError."""
         shown = self.shown(person)
-        meta = {"format": PERSON_FORMAT, "features_digest": self._store.features_digest, "name": person}
+        meta = {"format": PERSON_FORMAT, "features_digest": self._encoder(), "name": person}
         write_atomic(path, pack_tensors({"sketches": shown.sketches}, {**meta, "photos": json.dumps(shown.photos)}))
 
     def load(self, path: str | os.PathLike[str]) -> Shown:
@@ -164,7 +176,7 @@ class People:
             photos = json.loads(meta["photos"])
             if not (isinstance(photos, list) and all(isinstance(photo, str) for photo in photos)):
                 raise ValueError("photos are no list of names")
-            if meta["features_digest"] != self._store.features_digest:
+            if meta["features_digest"] != (self._store.pairs_digest or self._encoder()):
                 raise ValueError("made with another encoder than this gallery")
             sketches = matrix("sketches", tensors["sketches"], self._store.features)
             if len(sketches) != len(photos):
@@ -177,6 +189,26 @@ class People:
         except Exception as error:
             raise PersonFormatError(f"{path}: {error}; export the person again") from error
         return Shown(meta["name"], 1, tuple(photos), sketches)
+
+    def _encoder(self) -> str:
+        """What encoded the sketches that are here."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (KEY,)).fetchone()
+        return self._store.features_digest if row is None else str(row[0])
+
+    def _check_encoder(self) -> None:
+        now, before = self._store.pairs_digest, self._encoder()
+        if now in (None, before) or self._db.execute("SELECT 1 FROM pairs LIMIT 1").fetchone() is None:
+            return
+        raise GalleryMismatchError(
+            f"{self._store.path}: what people have shown was encoded by another sketch encoder ({before[:12]}) than the bundle's "
+            f"({now[:12]}); use the bundle it was shown to, or 'fgsbir-edge people forget' everyone and let them show it again"
+        )
+
+    def _mark_encoder(self) -> None:
+        """Note what encodes the sketches from now on, within a transaction; there are none of another one."""
+        now = self._store.pairs_digest
+        if now not in (None, self._encoder()):
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (KEY, now))
 
     def _row(self, person: str) -> tuple[int, int, int] | None:
         """Number, version and the oldest version to go back to."""

@@ -17,6 +17,7 @@ import numpy as np
 from fgsbir_edge.errors import GalleryFormatError, OutputError
 from fgsbir_edge.files import sync_folder
 from fgsbir_edge.gallery.metadata import unpack
+from fgsbir_edge.gallery.people import KEY
 from fgsbir_edge.gallery.store import DAMAGE, PhotoFile, Store
 
 _ITEM = "SELECT name, category, source, size, mtime_ns, sha256, block, slot, thumbnail FROM items WHERE id = ?"
@@ -174,7 +175,10 @@ def _copy_people(source: Store, copy: Store, report: RepairReport) -> None:
     if not source.has_people:
         return
     known = {item.name for item in copy.items()}
+    encoder = source.db.execute("SELECT key, value FROM meta WHERE key = ?", (KEY,)).fetchone()
     with copy.writing():
+        if encoder is not None:
+            copy.db.execute("INSERT INTO meta VALUES (?, ?)", encoder)
         for row in _rows(source, "people"):
             try:
                 person = _read(source, "SELECT id, name, created_at FROM people WHERE id = ?", row)

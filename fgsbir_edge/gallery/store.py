@@ -78,6 +78,7 @@ class Store:
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
         self.db = connection
         self.path = path
+        self.pairs_digest: str | None = None  # Bundle.pairs_digest of the bundle in use; None: nothing is encoded, only listed
         with self.errors():
             meta = dict(self.db.execute("SELECT key, value FROM meta"))
             version = self.db.execute("PRAGMA user_version").fetchone()[0]

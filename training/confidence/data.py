@@ -18,12 +18,12 @@ from fgsbir_edge.arrays import Float32
 from fgsbir_edge.errors import PairsFormatError
 from fgsbir_edge.files import write_atomic
 from fgsbir_edge.head import Head, digest_of
-from fgsbir_edge.variant import ENCODER
+from fgsbir_edge.variant import ENCODER, SKETCH
 from training.data.folder import Pair, PairsFolder
 from training.data.recipes import training_side, validation_sets
 from training.data.splits import ordered, select, split_categories, split_drawings
 from training.data.unlabelled import read_unlabelled
-from training.evaluate_model import open_model
+from training.evaluate_model import open_model, open_sketches
 from training.evaluation import Encode, Reading, encode_rows, photo_encode, photo_input, sketch_input
 
 PHOTOS = 1350  # of one folder with sketches
@@ -100,21 +100,27 @@ class Coder:
     def __init__(self, model: Path, cache: Path | None = None, threads: int = 1) -> None:
         self.cache, self.threads = cache, threads
         self._encode, self.head, self._spec = open_model(model, threads)
-        weights = (model if model.is_file() else model / ENCODER).read_bytes()
-        self._key = digest_of(weights, repr(self._spec).encode())[:16]
+        self._drawn = open_sketches(model, threads, (self._encode, self._spec))
+        files = [model] if model.is_file() else [model / name for name in (ENCODER, SKETCH) if (model / name).is_file()]
+        weights = [file.read_bytes() for file in files]
+        self._key = digest_of(weights[0], repr(self._spec).encode())[:16]
+        self._drawn_key = digest_of(weights[-1], repr(self._drawn[1]).encode())[:16]
 
     def sketches(self, folder: PairsFolder, keys: Sequence[str]) -> Float32:
         """Features [n, C]."""
-        return self._rows(f"{folder.root.name}-sketches", keys, partial(sketch_input, folder, spec=self._spec), self._encode)
+        encode, spec = self._drawn
+        return self._rows(
+            f"{folder.root.name}-sketches-{self._drawn_key}", keys, partial(sketch_input, folder, spec=spec), encode
+        )
 
     def photos(self, folder: PairsFolder, names: Sequence[str]) -> Float32:
         """Features [n, C]."""
         load = partial(photo_input, folder, spec=self._spec)
-        return self._rows(f"{folder.root.name}-photos", names, load, photo_encode(self._encode, self._spec))
+        return self._rows(f"{folder.root.name}-photos-{self._key}", names, load, photo_encode(self._encode, self._spec))
 
     def _rows(self, what: str, names: Sequence[str], load: Callable[[str], np.ndarray], encode: Encode) -> Float32:
         known: dict[str, np.ndarray] = {}
-        path = None if self.cache is None else self.cache / f"{what}-{self._key}.npz"
+        path = None if self.cache is None else self.cache / f"{what}.npz"
         if path is not None and path.is_file():
             with np.load(path, allow_pickle=False) as arrays:
                 known = dict(zip(arrays["names"].tolist(), arrays["rows"], strict=True))

@@ -56,10 +56,17 @@ def take_over(light: LightEncoder, large: Encoder, batches: Iterable[Tensor]) ->
         source(pixels)
     stem, first = cast("nn.Conv2d", light.stem[1]), cast("nn.Conv2d", source.stem[1])
     stem.weight.copy_(first.weight.sum(1, keepdim=True))
-    stem.bias.copy_(first.bias)  # type: ignore[union-attr]
+    stem.bias.copy_(first.bias)  # type: ignore[union-attr, arg-type]
     for mine, theirs, used in zip(new, old, usage, strict=True):
         used.hook.remove()
         _thin(mine, theirs, used)
+
+
+def same_shape(light: LightEncoder, other: LightEncoder) -> None:
+    """Copy the early layers of another light encoder, of another teacher say. Raises ValueError for one of another shape."""
+    if light.config.expansions != other.config.expansions:
+        raise ValueError(f"the start has expansions {other.config.expansions}, expected {light.config.expansions}")
+    light.backbone.load_state_dict(other.backbone.state_dict())
 
 
 def _thin(mine: InvertedResidual, theirs: InvertedResidual, used: Usage) -> None:

@@ -29,7 +29,7 @@ class Side:
     def open(
         cls, configs: Sequence[SourceConfig], data: Path, spec: InputSpec, augmentation: Augmentation, cache: Path | None
     ) -> Side:
-        """Raises what ``open_sources`` raises. Widths of `augmentation` are those of a line 2 pixels wide, and scaled by the spec's."""
+        """Widths of `augmentation` are those of a line 2 pixels wide, scaled by the spec's. Raises what ``open_sources`` does."""
         factor = spec.line_width / InputSpec.line_width
         drawn = replace(augmentation, width_min=augmentation.width_min * factor, width_max=augmentation.width_max * factor)
         return cls(open_sources(configs, data, spec, cache), drawn)

@@ -19,7 +19,7 @@ from training.models.encoder import EmbeddingHead
 
 @dataclass
 class Teacher:
-    """A bundle on ONNX Runtime. Targets are kept as float16 (480 bytes a drawing), so that a batch that comes again costs none."""
+    """A bundle on ONNX Runtime. Targets are kept, as float16, so that a batch that comes again costs nothing."""
 
     bundle: Bundle
     stream: DrawingStream

@@ -65,7 +65,7 @@ class LightConfig:
 
 
 class LightEncoder(nn.Module):
-    """Pixels of sketches [B,3,S,S], normalised, all channels alike -> unit features [B,C]. Only the first channel is looked at."""
+    """Pixels of sketches [B,3,S,S], normalised, all channels alike -> unit features [B,C]. The first channel is looked at."""
 
     def __init__(self, config: LightConfig) -> None:
         super().__init__()
