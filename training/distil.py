@@ -72,18 +72,16 @@ class DistilConfig:
         return replace(teacher, size=self.student.size, line_width=self.line_width, photo_shift=0)
 
 
-def build_network(config: DistilConfig, teacher: Teacher, start: Path | None) -> LightNetwork:
-    """The light encoder, its early layers from a checkpoint where one is given, with the teacher's head."""
+def started(config: DistilConfig, teacher: Teacher, start: Path | None) -> LightEncoder:
+    """The light encoder before training: early layers from a checkpoint where one is given, the projection fitted."""
     torch.manual_seed(config.run.seed)
-    encoder = LightEncoder(config.student)
-    stream = teacher.stream
+    encoder, stream = LightEncoder(config.student), teacher.stream
     if start is not None and is_light(start):
         same_shape(encoder, load_light(start)[0])
     elif start is not None:
         take_over(encoder, load_model(start)[0], (stream.draw(stream.light, number) for number in range(config.start.usage)))
     fit(encoder, ((stream.draw(stream.light, number), teacher.features(number)) for number in range(config.start.fit)))
-    network = LightNetwork(encoder, teacher.head(), teacher.photos(config.loss.photos), config.loss)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return encoder
 
 
 def train(
@@ -110,11 +108,12 @@ def train(
         "recipe": to_table(config),
     }
     trainer = LightTrainer(out, config.run, config.optimiser, teacher, validator, to_table(config), meta, config.batches)
-    network = build_network(config, teacher, start)
-    log.info("%d parameters", sum(parameter.numel() for parameter in network.encoder.parameters()))
+    encoder = LightEncoder(config.student) if trainer.started else started(config, teacher, start)
+    log.info("%d parameters", sum(parameter.numel() for parameter in encoder.parameters()))
     if not trainer.started:
-        log.info("before training: %s", brief(validator(torch_encode(network.encoder.eval()))))
-    return trainer.fit(network)
+        log.info("before training: %s", brief(validator(torch_encode(encoder.eval()))))
+    network = LightNetwork(encoder, teacher.head(), teacher.photos(config.loss.photos), config.loss)
+    return trainer.fit(network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
 
 
 def main() -> int:
