@@ -6,7 +6,12 @@ a small ``Adapter``. A guard (``guard.py``) keeps the base head in force when th
 
 from __future__ import annotations
 
-import sys
+if __name__ == "__main__":  # up here, as the command loads what it needs itself, and nothing twice
+    from fgsbir_edge.adapt_cli import main
+    from fgsbir_edge.console import whole_process
+
+    whole_process(main)
+
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -188,8 +193,3 @@ def _meta(pairs: int, recipe: Recipe, solution: Solution | None, reason: Reason)
         meta["centre"] = f"{recipe.centre:.6g}"
     return meta if solution is None else {**meta, "margin": f"{solution.margin:.6g}"}
 
-
-if __name__ == "__main__":
-    from fgsbir_edge.adapt_cli import main
-
-    sys.exit(main())

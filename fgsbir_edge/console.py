@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 from fgsbir_edge.errors import FgsbirError
 
 INTERRUPTED = 130
+_COLLECT_AFTER = 50_000  # new objects; loading modules makes tens of thousands that all stay
 
 
 def say(text: str) -> None:
@@ -28,6 +31,18 @@ def put(text: str) -> None:
 def put_json(value: object) -> None:
     """One JSON object, to stdout."""
     put(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def whole_process(main: Callable[[], int]) -> NoReturn:
+    """Run a command that is all that its process is for, and end the process with its exit code.
+
+    Reference cycles are looked for less often than usual, and not at the end, when the system takes all memory back anyway:
+    together a tenth of the time of a short command.
+    """
+    gc.set_threshold(_COLLECT_AFTER)
+    code = main()
+    gc.freeze()
+    sys.exit(code)
 
 
 class _Talk(logging.Handler):

@@ -16,8 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fgsbir_edge.errors import PairsFormatError, UnreadableImageError
 
 if TYPE_CHECKING:
@@ -140,6 +138,8 @@ def draw_support(pairs: Sequence[Pair], shots: int, seed: int) -> tuple[list[Pai
     One sketch of each photo where there are enough photos, else several of each, from at most half of them. Raises
     PairsFormatError when too few sketches or photos are there.
     """
+    import numpy as np
+
     rng = np.random.default_rng(seed)
     photos = [str(photo) for photo in rng.permutation(sorted({pair.photo for pair in pairs}))]
     count = min(shots, max(1, len(photos) // 2)) if len(photos) <= shots else shots
