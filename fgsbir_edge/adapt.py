@@ -192,4 +192,3 @@ def _meta(pairs: int, recipe: Recipe, solution: Solution | None, reason: Reason)
     if recipe.centre != np.inf:
         meta["centre"] = f"{recipe.centre:.6g}"
     return meta if solution is None else {**meta, "margin": f"{solution.margin:.6g}"}
-

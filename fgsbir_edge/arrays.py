@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +13,7 @@ from fgsbir_edge.errors import NonFiniteError, ShapeError
 Float32 = NDArray[np.float32]
 
 ALIGNED_BYTES = 1 << 20
+_LARGEST = np.finfo(np.float32).max
 SMALLEST_NORM = 1e-12  # below it a vector has no direction; dividing by this keeps zero rows zero instead of NaN
 
 
@@ -27,6 +29,13 @@ def matrix(name: str, values: ArrayLike, columns: int | None = None) -> Float32:
     if not np.isfinite(array).all():
         raise NonFiniteError(f"{name}: holds NaN or infinity; check the input it was computed from")
     return array
+
+
+def finite_features(rows: Float32) -> Float32:
+    """What a network gave, as it is. Raises NonFiniteError for NaN or infinity."""
+    if not (np.abs(rows) < _LARGEST).all():  # on AArch64 ONNX Runtime writes the largest number where infinity is meant
+        raise NonFiniteError("encoder output holds NaN or infinity; the bundle is damaged, see 'fgsbir-edge doctor'")
+    return rows
 
 
 def frozen(values: ArrayLike) -> Float32:
@@ -46,6 +55,19 @@ def normalised(rows: Float32) -> Float32:
     """Rows scaled to unit Euclidean length: [N, D] -> [N, D] float32."""
     unit: Float32 = rows / norms(rows)
     return unit
+
+
+def median(values: NDArray[Any]) -> Any:
+    """``numpy.median`` along the first axis of finite numbers, one at least: the same bits, without what guards against NaN.
+
+    That guard loads ``numpy.ma``, a tenth of what loading NumPy takes; and columns are copied first, as partitioning them where
+    they lie is slower by a multiple.
+    """
+    columns = np.array(values.T, order="C")
+    middle = columns.shape[-1] // 2
+    first = middle - (columns.shape[-1] % 2 == 0)
+    columns.partition((first, middle), axis=-1)
+    return columns[..., first : middle + 1].mean(axis=-1)
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[np.generic]:

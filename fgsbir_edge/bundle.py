@@ -25,7 +25,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -63,8 +63,11 @@ class Bundle:
     variants: Mapping[str, Variant] = field(default_factory=dict)
     confidence: Confidence | None = None
     sketch: Bundle | None = None
+    hashed: InitVar[str | None] = None  # the SHA-256 of ``encoder``, from whoever has just taken it
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, hashed: str | None) -> None:
+        if hashed is not None:
+            self.__dict__["encoder_sha256"] = hashed
         given = dict(self.variants)
         plain = given.get(FP32, Variant(FP32, self.encoder_sha256, len(self.encoder)))
         if plain.sha256 != self.encoder_sha256:
@@ -190,8 +193,9 @@ class Bundle:
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise BundleFormatError(f"{folder / MANIFEST}: {error}; export the bundle again") from error
         encoder, head_bytes = _read(folder / ENCODER, MAX_ENCODER_BYTES), _read(folder / HEAD)
+        found = digest(encoder)
         if verify:
-            _check(folder / ENCODER, digest(encoder), hashes[ENCODER])
+            _check(folder / ENCODER, found, hashes[ENCODER])
             _check(folder / HEAD, digest(head_bytes), hashes[HEAD])
         head = Head.from_bytes(head_bytes, str(folder / HEAD))
         if head.weight.shape != (embedding, features):
@@ -202,10 +206,11 @@ class Bundle:
         sketch = None
         if drawn is not None:
             own = _read(folder / SKETCH, MAX_ENCODER_BYTES)
+            own_found = digest(own)
             if verify:
-                _check(folder / SKETCH, digest(own), drawn[1][FP32].sha256)
-            sketch = cls(f"{name} sketches", drawn[0], own, head, drawn[2], folder, drawn[1])
-        return cls(name, spec, encoder, head, provenance, folder, variants, confidence, sketch)
+                _check(folder / SKETCH, own_found, drawn[1][FP32].sha256)
+            sketch = cls(f"{name} sketches", drawn[0], own, head, drawn[2], folder, drawn[1], hashed=own_found)
+        return cls(name, spec, encoder, head, provenance, folder, variants, confidence, sketch, hashed=found)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the bundle folder; an existing one is replaced only once the new one is complete. Raises OutputError.

@@ -19,21 +19,20 @@ from fgsbir_edge.confidence import Answer, answer, wanted
 from fgsbir_edge.encoder import DeviceEncoder, Encoder
 from fgsbir_edge.encoder.shifts import encode_shifted
 from fgsbir_edge.errors import AdapterMismatchError
-from fgsbir_edge.feedback import Feedback, Learner
 from fgsbir_edge.gallery import AddReport, Gallery
-from fgsbir_edge.gallery.filters import Where
 from fgsbir_edge.gallery.flat import CHUNK
 from fgsbir_edge.gallery.folder import Category, OnError
 from fgsbir_edge.gallery.search import Categories
 from fgsbir_edge.gallery.store import MEMORY
 from fgsbir_edge.head import Adapter, Head
 from fgsbir_edge.preprocess import InputSpec, as_sketch, open_photo, photo_batch, sketch_pixels
-from fgsbir_edge.zero_sketch import handed_over, start_adapter
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from fgsbir_edge.feedback import Feedback, Learner
     from fgsbir_edge.formats.drawing import Drawing
+    from fgsbir_edge.gallery.filters import Where
     from fgsbir_edge.sketch import Sketch
     from fgsbir_edge.strokes_cuda import StrokesEncoder
 
@@ -278,10 +277,14 @@ class Engine:
         options = options or AdaptOptions()
         index = self.gallery.index
         places = index.select(category) if index.entries else np.arange(0)
-        order = np.random.default_rng(_SUBSET_SEED).permutation(places)
-        named = {row.tobytes() for row in np.asarray(photos, np.float32)}
-        wanted = index.features(order[: options.max_negatives + len(named)])
-        negatives = [row for row in wanted if row.tobytes() not in named][: options.max_negatives]
+        order, negatives = places, None
+        pushed = options.recipe(self.head).negatives == "gallery"
+        if pushed or len(places) > MAX_CANDIDATES:
+            order = np.random.default_rng(_SUBSET_SEED).permutation(places)
+        if pushed:
+            named = {row.tobytes() for row in np.asarray(photos, np.float32)}
+            found = index.features(order[: options.max_negatives + len(named)])
+            negatives = [row for row in found if row.tobytes() not in named][: options.max_negatives]
         result = adapt(
             self.head,
             sketches,
@@ -291,6 +294,8 @@ class Engine:
             options=options,
         )
         if start is not None:
+            from fgsbir_edge.zero_sketch import handed_over
+
             result = handed_over(self.head, start, result)
         return replace(result, adapter=self.signed(result.adapter))
 
@@ -300,6 +305,8 @@ class Engine:
         It holds for the photos that are there now; a mean over stored features is cheap, so make it anew when photos come or go.
         Raises NoStartError where the bundle has none, EmptyGalleryError.
         """
+        from fgsbir_edge.zero_sketch import start_adapter
+
         index = self.gallery.index
         places = index.select(category)
         blocks = (index.features(places[first : first + CHUNK]) for first in range(0, len(places), CHUNK))
@@ -313,6 +320,8 @@ class Engine:
     @property
     def learner(self) -> Learner:
         """What the gallery's people have shown: to show more, to undo, to import."""
+        from fgsbir_edge.feedback import Learner
+
         return Learner(self)
 
     def feedback(self, sketch: SketchLike, photo: str, *, person: str) -> Feedback:

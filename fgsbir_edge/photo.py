@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
+    Parser = Callable[[io.BytesIO], Image]
+
 Source = str | os.PathLike[str] | bytes | BinaryIO
 Fit = Literal["pad", "stretch", "trim"]
 
@@ -176,32 +178,48 @@ def _parse_header(name: str, data: bytes) -> Image:
     The parsers are called directly rather than through Image.open, because that one warns or raises about large images by a
     global limit, and silencing warnings is not safe between threads. The limit that counts is the budget's.
     """
-    parser = next((parser for magic, parser in _parsers().items() if data.startswith(magic)), None)
-    if parser is None or (data.startswith(b"RIFF") and data[8:12] != b"WEBP"):
+    magic = next((magic for magic in _PARSERS if data.startswith(magic)), None)
+    if magic is None or (magic == b"RIFF" and data[8:12] != b"WEBP"):
         raise UnreadableImageError(f"{name}: not a JPEG, PNG, WebP or BMP image: convert it to one of these")
     try:
-        return parser(io.BytesIO(data))
+        return _PARSERS[magic]()(io.BytesIO(data))
     except Exception as error:  # as in open_image: whatever a parser raises, the file is at fault
         raise TruncatedImageError(f"{name}: image header is truncated or damaged: copy or export it again") from error
 
 
-@functools.cache
-def _parsers() -> dict[bytes, Callable[[io.BytesIO], Image]]:
-    """Return Pillow's parser for the first bytes of each format."""
-    from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
-    from PIL.Image import Exif
+def _bmp() -> Parser:
+    from PIL.BmpImagePlugin import BmpImageFile
 
-    class Jpeg(JpegImagePlugin.JpegImageFile):
+    return BmpImageFile
+
+
+@functools.cache
+def _jpeg() -> Parser:
+    from PIL.Image import Exif
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    class Jpeg(JpegImageFile):
         def getexif(self) -> Exif:
             """Give the parser nothing to look for the resolution in: nobody uses it, and looking warns about damaged EXIF."""
             return Exif()
 
-    return {
-        b"\xff\xd8\xff": Jpeg,
-        b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
-        b"RIFF": WebPImagePlugin.WebPImageFile,
-        b"BM": BmpImagePlugin.BmpImageFile,
-    }
+    return Jpeg
+
+
+def _png() -> Parser:
+    from PIL.PngImagePlugin import PngImageFile
+
+    return PngImageFile
+
+
+def _webp() -> Parser:
+    from PIL.WebPImagePlugin import WebPImageFile
+
+    return WebPImageFile
+
+
+# Pillow's parser for the first bytes of each format; loaded when the first such file comes.
+_PARSERS: dict[bytes, Callable[[], Parser]] = {b"\xff\xd8\xff": _jpeg, b"\x89PNG\r\n\x1a\n": _png, b"RIFF": _webp, b"BM": _bmp}
 
 
 def _reason(error: BaseException) -> str:

@@ -12,10 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fgsbir_edge.arrays import Float32
+from fgsbir_edge.arrays import Float32, finite_features
 from fgsbir_edge.encoder import DeviceEncoder
 from fgsbir_edge.encoder.cuda_graph import Replay
-from fgsbir_edge.encoder.on_device import finite
 from fgsbir_edge.gpu_stream import GpuBuffer
 from fgsbir_edge.preprocess import InputSpec
 from fgsbir_edge.raster import RasterSpec
@@ -48,7 +47,7 @@ class StrokesEncoder:
         for start in range(0, len(sketches), self.encoder.max_batch):
             part = pack_pixels([sketch.centred() for sketch in sketches[start : start + self.encoder.max_batch]], self._spec)
             rows[start : start + part.num_sketches] = self._run(part)
-        return finite(rows)
+        return finite_features(rows)
 
     def draw(self, sketches: Sequence[Sketch]) -> GpuBuffer:
         """Put the drawing of at most ``max_batch`` sketches into the stream; returns where the images will be.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fgsbir_edge.arrays import median
 from fgsbir_edge.sketch import CANVAS, LONG_SIDE
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def content_box(image: Image) -> tuple[Box, tuple[int, int, int]] | None:
     factor = max(1, max(image.size) // LOOK_SIDE)
     small = np.asarray(image.reduce(factor) if factor > 1 else image, dtype=np.int16)
     border = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
-    colour = np.median(border, axis=0)
+    colour = median(border)
     if np.mean(np.abs(border - colour).max(axis=1) < TOLERANCE) < PLAIN_SHARE:
         return None
     stands_out = np.abs(small - colour).max(axis=2) >= TOLERANCE

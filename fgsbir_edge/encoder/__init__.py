@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
 from fgsbir_edge.arrays import Float32
-from fgsbir_edge.gpu_stream import GpuBuffer, GpuStream
+
+if TYPE_CHECKING:
+    from fgsbir_edge.gpu_stream import GpuBuffer, GpuStream
 
 
 class Encoder(Protocol):

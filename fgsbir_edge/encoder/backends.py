@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from fgsbir_edge.encoder import Encoder
 from fgsbir_edge.errors import BundleFormatError, FgsbirError
-from fgsbir_edge.gpu_stream import LIBRARIES, GpuStream, Library, open_stream
 
 if TYPE_CHECKING:
     from fgsbir_edge.bundle import Bundle
+    from fgsbir_edge.gpu_stream import GpuStream, Library
 
 CPU = "onnx-cpu"
 BACKENDS = {
@@ -45,7 +45,11 @@ class Setting:
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise BundleFormatError(f"there is no backend {self.backend!r}; choose one of auto, {', '.join(BACKENDS)}")
-        if self.library not in (None, *LIBRARIES):
+        if self.library is None:
+            return
+        from fgsbir_edge.gpu_stream import LIBRARIES
+
+        if self.library not in LIBRARIES:
             raise BundleFormatError(f"there is no GPU library {self.library!r}; choose one of {', '.join(LIBRARIES)}")
 
     @property
@@ -66,6 +70,8 @@ def open_encoder(bundle: Bundle, setting: Setting, *, say: Say | None = None) ->
 
     if setting.backend == CPU:
         return OnnxEncoder(bundle, setting.threads, setting.variant)
+    from fgsbir_edge.gpu_stream import open_stream
+
     stream = open_stream(setting.library, setting.device)
     if setting.backend == "tensorrt":
         return _tensorrt(bundle, setting, stream, say)
@@ -91,6 +97,8 @@ def missing(backend: str) -> str:
     """Why a backend cannot run here, as far as can be told at once; empty: it may. Opening it is the only proof."""
     if backend == CPU:
         return "" if importlib.util.find_spec("onnxruntime") else "onnxruntime is not installed: pip install onnxruntime"
+    from fgsbir_edge.gpu_stream import open_stream
+
     try:
         open_stream()
         if backend == "tensorrt":

@@ -13,7 +13,6 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,6 @@ from fgsbir_edge.encoder.backends import CPU, Say, Setting, open_encoder
 from fgsbir_edge.errors import FgsbirError, OutputError
 from fgsbir_edge.files import read_bounded, write_atomic
 from fgsbir_edge.inner import native
-from fgsbir_edge.jetson import release
 
 if TYPE_CHECKING:
     from fgsbir_edge.bundle import Bundle
@@ -57,6 +55,8 @@ def hardware() -> dict[str, Any]:
 
 def software() -> dict[str, str]:
     """Versions of what runs the encoder; what is not installed is left out."""
+    from fgsbir_edge.jetson import release  # here, as most starts need neither this nor importlib.metadata, which is slow to load
+
     found = {package: _version(package) for package in _PACKAGES}
     versions = {package: version for package, version in found.items() if version}
     if number := release():
@@ -145,6 +145,8 @@ def open_chosen(bundle: Bundle, threads: int | None = None, *, say: Say | None =
 
 
 def _version(package: str) -> str:
+    from importlib import metadata
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fgsbir_edge.arrays import Float32
+from fgsbir_edge.arrays import Float32, finite_features
 from fgsbir_edge.device import DeviceArray, device_array, stream_handle
-from fgsbir_edge.errors import NonFiniteError, ShapeError
+from fgsbir_edge.errors import ShapeError
 from fgsbir_edge.gpu_libraries import load
 from fgsbir_edge.gpu_stream import GpuBuffer, GpuStream
-
-_LARGEST = np.finfo(np.float32).max
 
 
 class OnDevice(ABC):
@@ -63,7 +61,7 @@ class OnDevice(ABC):
             self.fetch(batch)
             self.stream.synchronize()
             rows[start : start + batch] = self.rows[:batch]
-        return finite(rows)
+        return finite_features(rows)
 
     def encode_device(self, pixels: Any, out: Any = None) -> Any:
         """float32 or float16 (as ``input`` is) [B, 3, S, S] -> [B, C], both on the GPU; does not wait.
@@ -92,13 +90,6 @@ class OnDevice(ABC):
             self.stream.copy(_rows_of(target, start, batch), self.output(batch))
         self.stream.order(self.stream.handle, theirs)
         return out
-
-
-def finite(rows: Float32) -> Float32:
-    """Itself. Raises NonFiniteError where the network gave NaN or infinity."""
-    if not (np.abs(rows) < _LARGEST).all():  # on AArch64 ONNX Runtime writes the largest number where infinity is meant
-        raise NonFiniteError("encoder output holds NaN or infinity; the bundle is damaged, see 'fgsbir-edge doctor'")
-    return rows
 
 
 def _rows_of(array: DeviceArray, start: int, count: int) -> GpuBuffer:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgsbir_edge.arrays import Float32
-from fgsbir_edge.encoder.on_device import finite
+from fgsbir_edge.arrays import Float32, finite_features
 from fgsbir_edge.errors import BundleFormatError, ShapeError
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class OnnxEncoder:
         for start in range(0, len(pixels), MAX_BATCH):
             chunk = np.ascontiguousarray(pixels[start : start + MAX_BATCH])
             (rows[start : start + MAX_BATCH],) = self._session.run(["features"], {"image": chunk})
-        return finite(rows)
+        return finite_features(rows)
 
 
 def open_session(bundle: Bundle, variant: str, threads: int | None, providers: Sequence[Any]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from array import array
 from collections import OrderedDict
@@ -191,6 +190,8 @@ def unknown_keys(where: Filter, known: Sequence[str]) -> list[str]:
     said = []
     for key in dict.fromkeys(condition.key for condition in conditions(where)):
         if key not in known:
+            import difflib
+
             near = difflib.get_close_matches(key, known, 3)
             there = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(known)[:20])}"
             said.append(f"filter: no photo has the key {key!r}, so no condition on it holds; {there}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fgsbir_edge.arrays import Float32, matrix
 from fgsbir_edge.errors import EmptyGalleryError, GalleryMismatchError, UnknownPhotoError
-from fgsbir_edge.gallery.columns import Columns
-from fgsbir_edge.gallery.filters import Where, as_filter
 from fgsbir_edge.gallery.flat import SearchOptions
 from fgsbir_edge.gallery.folder import AddReport, Category, FolderIndexer, OnError, PhotoEncoder, photo_names
-from fgsbir_edge.gallery.metadata import Facts, Given, Metadata
 from fgsbir_edge.gallery.people import People
 from fgsbir_edge.gallery.search import Categories, Chosen, Hit, PhotoIndex
 from fgsbir_edge.gallery.shortlist import Shortlist
@@ -28,6 +24,18 @@ from fgsbir_edge.head import Adapter, Head
 
 if TYPE_CHECKING:
     from fgsbir_edge.bundle import Bundle
+    from fgsbir_edge.gallery.columns import Columns
+    from fgsbir_edge.gallery.filters import Filter, Where
+    from fgsbir_edge.gallery.metadata import Facts, Given, Metadata
+
+
+def _filter(where: Where | Sequence[Where] | None) -> Filter | None:
+    """``as_filter``, which is loaded when the first filter comes: most searches, and short commands, have none."""
+    if where is None:
+        return None
+    from fgsbir_edge.gallery.filters import as_filter
+
+    return as_filter(where)
 
 
 @dataclass(frozen=True)
@@ -135,10 +143,10 @@ class Gallery:
 
     def items(self, *, category: Categories = None, where: Where | Sequence[Where] | None = None) -> tuple[Item, ...]:
         """All photos, or those of a category and through a filter, in the order in which they were added. Raises FilterError."""
-        items, wanted = self._store.items(), as_filter(where)
+        items, wanted = self._store.items(), _filter(where)
         if wanted is not None:
-            columns = Columns([(item.name, item.category) for item in items], Metadata(self._store).rows())
-            items = [item for item, chosen in zip(items, columns.mask(wanted), strict=True) if chosen]
+            mask = self._read_columns([(item.name, item.category) for item in items]).mask(wanted)
+            items = [item for item, chosen in zip(items, mask, strict=True) if chosen]
         if category is not None:
             names = {category} if isinstance(category, str) else set(category)
             items = [item for item in items if item.category in names]
@@ -151,15 +159,26 @@ class Gallery:
             version, index = self._store.data_version(), self.index
             if self._columns is None or self._columns[0] is not index:
                 entries = [(entry.name, entry.category) for entry in index.entries]
-                self._columns = index, Columns(entries, Metadata(self._store).rows())
+                self._columns = index, self._read_columns(entries)
             if self._store.data_version() == version:  # else another process wrote between photos and metadata
                 return self._columns[1]
+
+    def _read_columns(self, photos: list[tuple[str, str | None]]) -> Columns:
+        from fgsbir_edge.gallery.columns import Columns
+
+        return Columns(photos, self._metadata.rows())
+
+    @property
+    def _metadata(self) -> Metadata:
+        from fgsbir_edge.gallery.metadata import Metadata
+
+        return Metadata(self._store)
 
     def metadata(self, name: str) -> Facts:
         """A photo's metadata; empty where it has none. Raises UnknownPhotoError."""
         if not self._store.has(name):
             raise self.unknown(name)
-        return Metadata(self._store).of(name)
+        return self._metadata.of(name)
 
     def set_metadata(self, changes: Mapping[str, Given], *, replace: bool = False, skip_missing: bool = False) -> tuple[str, ...]:
         """Change the metadata of photos by name, key by key (None takes one away), or all of a photo's with ``replace``.
@@ -170,7 +189,7 @@ class Gallery:
         missing = [name for name in changes if not self._store.has(name)]
         if missing and not skip_missing:
             raise self.unknown(missing[0])
-        Metadata(self._store).set({name: given for name, given in changes.items() if name not in set(missing)}, replace=replace)
+        self._metadata.set({name: given for name, given in changes.items() if name not in set(missing)}, replace=replace)
         self._columns = None
         return tuple(missing)
 
@@ -179,7 +198,7 @@ class Gallery:
 
         Raises EmptyGalleryError where there are none, FilterError.
         """
-        wanted = as_filter(where)
+        wanted = _filter(where)
         if wanted is None:
             index = self.index
             return Selection(index, None if category is None and index.entries else index.select(category))
@@ -306,13 +325,15 @@ class Gallery:
         place_of = {int(place): i for i, place in enumerate(places)}
         for name, position in zip(names, self.positions(names), strict=True):
             if position not in place_of:
-                outside = f"category {category!r}" if where is None else f"what {str(as_filter(where))[:200]} lets through"
+                outside = f"category {category!r}" if where is None else f"what {str(_filter(where))[:200]} lets through"
                 raise UnknownPhotoError(f"photo {name!r} is not in {outside}; search without --category and --where")
         own = [place_of[position] for position in self.positions(names)]
         return index.ranks(_embedded(sketches, head, adapter), index.embeddings(head, adapter), own, places)
 
     def unknown(self, name: str) -> UnknownPhotoError:
         """The error for a name that is not here, with the names it may have meant."""
+        import difflib
+
         known = list(self.index.positions)
         base = PurePosixPath(name).name
         near = [other for other in known if PurePosixPath(other).name == base][:3] or difflib.get_close_matches(name, known, 3)
