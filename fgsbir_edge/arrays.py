@@ -58,16 +58,27 @@ def normalised(rows: Float32) -> Float32:
 
 
 def median(values: NDArray[Any]) -> Any:
-    """``numpy.median`` along the first axis of finite numbers, one at least: the same bits, without what guards against NaN.
+    """``numpy.median`` along the first axis of finite numbers, one at least: the same bits, without the guard against NaN.
 
-    That guard loads ``numpy.ma``, a tenth of what loading NumPy takes; and columns are copied first, as partitioning them where
-    they lie is slower by a multiple.
+    The guard, and ``numpy.percentile``, load ``numpy.ma``: a tenth of the time that NumPy takes to load. Columns are copied
+    first, as partitioning them where they lie is slower by a multiple.
     """
     columns = np.array(values.T, order="C")
     middle = columns.shape[-1] // 2
     first = middle - (columns.shape[-1] % 2 == 0)
     columns.partition((first, middle), axis=-1)
     return columns[..., first : middle + 1].mean(axis=-1)
+
+
+def percentile(values: Float32, percent: float) -> float:
+    """``numpy.percentile`` of finite numbers [n], one at least: the same bits as NumPy 2 gives."""
+    place = (len(values) - 1) * (percent / 100)
+    first = int(place)
+    second = min(first + 1, len(values) - 1)
+    ordered = np.partition(values, (first, second))
+    low, high, share = ordered[first], ordered[second], place - first
+    step = high - low
+    return float(high - step * np.float32(1 - share) if share >= 0.5 else low + step * np.float32(share))
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[np.generic]:

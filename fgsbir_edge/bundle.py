@@ -22,7 +22,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field, replace
@@ -238,7 +237,7 @@ class Bundle:
             **({} if self.confidence is None else {"confidence": self.confidence.to_manifest()}),
             "provenance": dict(self.provenance),
         }
-        mark = f"{os.getpid()}.{secrets.token_hex(4)}"
+        mark = f"{os.getpid()}.{os.urandom(4).hex()}"
         fresh, stale = target.parent / f".{target.name}.{mark}.part", target.parent / f".{target.name}.{mark}.old"
         try:
             fresh.mkdir(parents=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     Raises OutputError naming the path and the system's reason.
     """
     target = Path(path)
-    temporary = target.parent / f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part"
+    temporary = target.parent / f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}.part"
     try:
         with open(temporary, "xb") as stream:  # not tempfile: the result should have an ordinary file's permissions
             stream.write(data)

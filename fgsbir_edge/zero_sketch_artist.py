@@ -138,8 +138,9 @@ class OnnxArtist:
         return tensors, meta
 
     def _graph(self, name: str, sha256: str, threads: int) -> Any:
-        import onnxruntime
+        from fgsbir_edge.encoder.onnx import load_runtime
 
+        onnxruntime = load_runtime()
         path = self.folder / name
         try:
             data = read_bounded(path, MAX_GRAPH_BYTES)

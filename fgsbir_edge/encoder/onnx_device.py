@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fgsbir_edge.encoder.on_device import OnDevice
-from fgsbir_edge.encoder.onnx import MAX_BATCH, open_session
+from fgsbir_edge.encoder.onnx import MAX_BATCH, load_runtime, open_session
 from fgsbir_edge.errors import DeviceError
 from fgsbir_edge.gpu_stream import GpuBuffer, GpuStream
 
@@ -41,8 +41,6 @@ class OnnxDeviceEncoder(OnDevice):
 
         Raises DeviceError where the provider is missing or did not load, and BundleFormatError.
         """
-        import onnxruntime
-
         if reason := absent(provider):
             raise DeviceError(reason)
         wanted = _options(provider, stream, bundle.input.size, cache)
@@ -55,7 +53,7 @@ class OnnxDeviceEncoder(OnDevice):
             )
         session.disable_fallback()
         self._session = session
-        self._run_options = onnxruntime.RunOptions()
+        self._run_options = load_runtime().RunOptions()
         self._run_options.add_run_config_entry(_WAITS, "1")
         self._bound: tuple[int, Any] | None = None
         name = "onnx-cuda" if provider == CUDA else "onnx-tensorrt"
@@ -77,9 +75,7 @@ class OnnxDeviceEncoder(OnDevice):
 
 def absent(provider: str) -> str:
     """Why this installation cannot have the provider; empty: it lists it, and only a session shows whether it loads."""
-    import onnxruntime
-
-    offered = onnxruntime.get_available_providers()
+    offered = load_runtime().get_available_providers()
     return "" if provider in offered else f"this ONNX Runtime has no {provider} (it has {', '.join(offered)}): {_NEEDS[provider]}"
 
 

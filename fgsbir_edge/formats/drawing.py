@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgsbir_edge.arrays import median
+from fgsbir_edge.arrays import median, percentile
 from fgsbir_edge.errors import EmptySketchError, NonFiniteError, ShapeError
 from fgsbir_edge.photo import ImageBudget, Source, flattened, has_alpha, open_image
 from fgsbir_edge.sketch import CANVAS, LONG_SIDE
@@ -80,7 +80,7 @@ class Drawing:
         difference = _contrast(pixels, paper)
         noise = max(_NOISE_FLOOR, 4 * float(median(difference.ravel())))
         marks = difference[difference > noise]
-        strongest = float(np.percentile(marks, 90)) if marks.size else 0.0
+        strongest = percentile(marks, 90) if marks.size else 0.0
         if strongest < max(_MIN_CONTRAST, 1.25 * noise):
             raise _no_ink(difference.shape)
         return cls((difference - noise) / (strongest - noise))
@@ -206,7 +206,7 @@ def _placed(ink: Float32, side: int, long_side: float) -> Pixels:
     height, width = (max(1, round(length * scale)) for length in crop.shape)
     filter_ = Image.Resampling.HAMMING if scale < 1 else Image.Resampling.BICUBIC  # the sharpest that leave no halo or blocks
     resized = np.asarray(Image.fromarray(crop).resize((width, height), filter_))
-    level = float(np.percentile(resized[resized > resized.max() / 10], 90))
+    level = percentile(resized[resized > resized.max() / 10], 90)
     placed = np.zeros((side, side), np.uint8)
     # The rasteriser's pixel i lies around coordinate i, not between i and i + 1: hence half a pixel of the result further.
     top, left = (min((side - length + _FINE) // 2, side - length) for length in (height, width))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -89,10 +90,8 @@ class FolderIndexer:
 
     def run(self, names: Sequence[str], progress: bool | None) -> AddReport:
         """Index files by name; ``progress`` None shows a bar on stderr where that is a terminal."""
-        from tqdm import tqdm
-
         batch: list[_Loaded] = []
-        for name in tqdm(names, desc="indexing", unit="photo", disable=None if progress is None else not progress, leave=False):
+        for name in _watched(names, sys.stderr.isatty() if progress is None else progress):
             try:
                 loaded = self._load(name)
             except FgsbirError as error:
@@ -154,6 +153,15 @@ class FolderIndexer:
         if isinstance(self._category, Mapping):
             return self._category.get(name, by_folder)
         return by_folder if self._category == "folder" else self._category
+
+
+def _watched(names: Sequence[str], progress: bool) -> Iterable[str]:
+    if not progress:  # and the bar is not loaded either, which takes longer than reading a photo
+        return names
+    from tqdm import tqdm
+
+    bar: Iterable[str] = tqdm(names, desc="indexing", unit="photo", leave=False)
+    return bar
 
 
 def photo_names(folder: Path, recursive: bool = True) -> list[str]:
