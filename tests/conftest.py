@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +12,16 @@ from PIL import Image, ImageDraw
 
 from fgsbir_edge import device
 from fgsbir_edge.bundle import Bundle, write_bundle
+from fgsbir_edge.encoder.onnx import NO_TELEMETRY
 from fgsbir_edge.engine import Engine
 from fgsbir_edge.head import Head
 from fgsbir_edge.preprocess import InputSpec
 from tests import fake_cuda
 from tests.fake_cuda import FakeCore
 from tests.toy import PHOTOS, SIZE, USERS, outline, toy_encoder, toy_head
+
+
+os.environ.setdefault(NO_TELEMETRY, "1")  # tests that import ONNX Runtime themselves send nothing either
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from fgsbir_edge import cli, device
+from fgsbir_edge import cli, device, gpu_stream
 from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.encoder import backends, choose
 from fgsbir_edge.encoder.backends import BACKENDS, Setting, open_encoder
@@ -111,7 +111,7 @@ def test_a_choice_that_fails_falls_back_with_a_message(
     def refuse(*_: object) -> None:
         raise DeviceError("the driver is gone")
 
-    monkeypatch.setattr(backends, "open_stream", refuse)
+    monkeypatch.setattr(gpu_stream, "open_stream", refuse)
     store(bundle, chosen("tensorrt"))
     with Engine.open(bundle=bundle, threads=1) as engine:
         assert engine.encoder.name == "onnx-cpu fp32"
