@@ -20,7 +20,6 @@ from tests import fake_cuda
 from tests.fake_cuda import FakeCore
 from tests.toy import PHOTOS, SIZE, USERS, outline, toy_encoder, toy_head
 
-
 os.environ.setdefault(NO_TELEMETRY, "1")  # tests that import ONNX Runtime themselves send nothing either
 
 
