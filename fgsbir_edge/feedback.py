@@ -132,28 +132,32 @@ class Learner:
         Photos that this gallery lacks are an error, unless ``skip_missing`` leaves their pairs out. Raises PersonFormatError,
         UnknownPhotoError, NoPairsError (none is left), ValueError (the name is taken), OutputError.
         """
-        people, positions = self._engine.gallery.people, self._engine.gallery.index.positions
-        shown = people.load(path)
-        taken = ValueError(f"{shown.person!r} is known here already; forget that person first")
-        if shown.person in people.names():
-            raise taken
-        nobody = replace(shown, version=0, photos=(), sketches=shown.sketches[:0])
+        people = self._engine.gallery.people
+        loaded = people.load(path)
+        taken = ValueError(f"{loaded.person!r} is known here already; forget that person first")
+        nobody = replace(loaded, version=0, photos=(), sketches=loaded.sketches[:0])
+        for _ in range(ATTEMPTS):
+            if loaded.person in people.names():
+                raise taken
+            shown = self._known_pairs(loaded, path, skip_missing)
+            feedback, ids = self._learn(shown)
+            try:
+                people.replace(nobody, shown, feedback.adapter, ids)
+            except OutdatedError:
+                continue
+            return feedback
+        raise OutputError(f"{path}: its photos are being changed by another process all the time; try again")
+
+    def _known_pairs(self, shown: Shown, path: str | os.PathLike[str], skip_missing: bool) -> Shown:
+        """Those pairs of a file whose photos are here."""
+        positions = self._engine.gallery.index.positions
         here = [place for place, photo in enumerate(shown.photos) if photo in positions]
-        if len(here) < len(shown):
+        if len(here) < len(shown) and not skip_missing:
             missing = [photo for photo in shown.photos if photo not in positions]
-            if not skip_missing:
-                raise UnknownPhotoError(f"{path}: {len(missing)} photos are not here, such as {missing[0]!r}; index them first")
-            shown = replace(shown, photos=tuple(shown.photos[i] for i in here), sketches=shown.sketches[here])
-        if not len(shown):
+            raise UnknownPhotoError(f"{path}: {len(missing)} photos are not here, such as {missing[0]!r}; index them first")
+        if not here:
             raise NoPairsError(f"{path}: no pair of it can be used here; index its photos first")
-        feedback, ids = self._learn(shown)
-        try:
-            people.replace(nobody, shown, feedback.adapter, ids)
-        except OutdatedError:
-            if shown.person in people.names():
-                raise taken from None  # another process was faster
-            raise OutputError(f"{path}: photos of it are being changed by another process; try again") from None
-        return feedback
+        return replace(shown, photos=tuple(shown.photos[i] for i in here), sketches=shown.sketches[here])
 
     def _learn(self, shown: Shown) -> tuple[Feedback, dict[str, int]]:
         """What there is to learn, and the ids of the photos it is learned from: read before their features, so never too new."""

@@ -181,14 +181,17 @@ def test_writers_do_not_overwrite_each_other(kiosk: Engine, pairs: Pairs, bundle
     assert kiosk.feedback(*pairs[3], person="ann").pairs == 4
 
 
-@pytest.mark.parametrize("act", ["show", "undo", "look up"])
+@pytest.mark.parametrize("act", ["show", "undo", "look up", "load"])
 def test_a_photo_that_changes_while_it_is_learned_is_learned_anew(
-    kiosk: Engine, pairs: Pairs, path: Path, monkeypatch: pytest.MonkeyPatch, act: str
+    kiosk: Engine, pairs: Pairs, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str
 ) -> None:
     """Another process puts a new file in the place of the first pair's photo, just when its features have been read."""
     show(kiosk, pairs[:4])
     if act == "look up":
         kiosk.gallery.remove([pairs[3][1]])  # an adapter is to be learned again
+    if act == "load":
+        kiosk.gallery.people.save("ann", tmp_path / "ann.person")
+        kiosk.gallery.people.forget("ann")
     learn, changes = kiosk.adapt_features, []
 
     def changed_meanwhile(*arguments: Any, **options: Any) -> Any:
@@ -206,6 +209,7 @@ def test_a_photo_that_changes_while_it_is_learned_is_learned_anew(
         "show": lambda: kiosk.feedback(*pairs[4], person="ann"),
         "undo": lambda: kiosk.learner.undo("ann"),
         "look up": lambda: kiosk.learner.adapter("ann"),
+        "load": lambda: kiosk.learner.load(tmp_path / "ann.person"),
     }
     calls[act]()
     shown = kiosk.gallery.people.shown("ann")
