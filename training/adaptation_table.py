@@ -26,6 +26,7 @@ from training.episodic.methods.learned import TERMS, MetaPlace
 from training.episodic.methods.protocol import Measured, Method, measure
 from training.episodic.methods.settings import SettingConfig, open_setting
 from training.episodic.report import RESULTS, Found, draw, write_report
+from training.episodic.table import ROWS
 
 log = logging.getLogger("training.adaptation_table")
 
@@ -33,7 +34,7 @@ log = logging.getLogger("training.adaptation_table")
 def rows_of(config: TableConfig, setting: SettingConfig) -> list[str]:
     """The rows of a setting's table, then those that only the plots show."""
     sweep = config.sweep
-    further = [f"ours@{width}" for width in sweep.widths]
+    further = [*(f"ours@{width}" for width in sweep.widths), *(f"ours+{steps}" for steps in sweep.trained_steps)]
     if sweep.regularisers:
         further += [f"ours-{term}" for term in (*TERMS[setting.kind], "all")]
     return [*config.methods, *(further if "ours" in config.methods else [])]
@@ -76,18 +77,24 @@ class Measuring:
 
     def _sweep(self, name: str) -> dict[str, Any]:
         """What of the sweep a row's figures depend on."""
-        sweep = self.config.sweep
-        return {"k": sweep.k, "steps": list(sweep.steps)} if name in sweep.step_methods else {}
+        steps = self._steps(name)
+        return {"k": self.config.sweep.k, "steps": list(steps)} if steps else {}
+
+    def _steps(self, name: str) -> tuple[int, ...]:
+        """The numbers of inner steps a row is measured with; of rows that only the plots show, their head before adapting."""
+        if name not in ROWS:
+            return (0,)
+        return self.config.sweep.steps if name in self.config.sweep.step_methods else ()
 
     def _measure(self, method: Method, k: int) -> Measured:
         setting = self.bench.setting
         return measure(method, setting, setting.measured, k, self.config.protocol)
 
     def _by_steps(self, name: str) -> dict[int, Measured]:
-        sweep = self.config.sweep
-        if name not in sweep.step_methods or not self._possible((sweep.k,)):
+        k = self.config.sweep.k
+        if not self._possible((k,)):
             return {}
-        return {steps: self._measure(self.bench.swept(name, sweep.k, steps), sweep.k) for steps in sweep.steps}
+        return {steps: self._measure(self.bench.swept(name, k, steps), k) for steps in self._steps(name)}
 
     def _possible(self, ks: Sequence[int]) -> tuple[int, ...]:
         """Those that any task can give."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import training.adaptation_table as module
 from tests.training import methods_toys as toys
@@ -19,9 +20,9 @@ from training.episodic.methods.config import TableConfig
 from training.episodic.methods.learned import arm
 from training.episodic.methods.protocol import Measured
 from training.episodic.methods.settings import SettingConfig
-from training.episodic.plots import Axis, Panel, plot_bars, plot_lines
+from training.episodic.plots import Axis, Panel, plot_lines, plot_rows
 from training.episodic.regularisers import RegulariserConfig
-from training.episodic.report import Found, draw, write_report
+from training.episodic.report import Found, draw, points, write_report
 from training.episodic.table import ROWS, cell, markdown, note_of, tabulate
 
 pytestmark = pytest.mark.torch
@@ -106,17 +107,27 @@ def test_the_table_in_print() -> None:
 
 def test_plots_are_drawn_where_there_is_something(tmp_path: Path) -> None:
     lines = {"ours": {1: (20.0, [10.0, 30.0]), 5: (25.0, [20.0, 24.0])}}
-    plot_lines([Panel("person", lines), Panel("category", {})], Axis("k", log=True), tmp_path / "lines.png")
-    plot_bars([Panel("person", {"all": lines["ours"], "none": {5: (22.0, [20.0, 30.0])}})], tmp_path / "bars.png")
-    assert all((tmp_path / name).stat().st_size > 5000 for name in ("lines.png", "bars.png"))
+    plot_lines([Panel("person", lines), Panel("category", {})], Axis("k", even=True), tmp_path / "lines.png")
+    plot_rows([Panel("person", {"all": lines["ours"], "none": {5: (22.0, None)}}, base=21.0)], tmp_path / "rows.png")
+    for name in ("lines.png", "rows.png"):
+        with Image.open(tmp_path / name) as image:
+            assert image.size == (680, 450)  # one panel and its legend
+            assert 3 < len(image.convert("RGB").getcolors() or []) <= 64
     plot_lines([Panel("person", {})], Axis("k"), tmp_path / "empty.png")
     assert not (tmp_path / "empty.png").exists()
+
+
+def test_bars_are_the_interval_of_the_gain() -> None:
+    gained = {"acc@1": {"mean": 50.0, "interval": [10.0, 90.0], "gain": 4.0, "gain_interval": [1.0, 9.0]}}
+    base = {"acc@1": {"mean": 46.0, "interval": [6.0, 86.0]}}
+    assert points({"5": gained, "10": base}) == {5: (50.0, [47.0, 55.0]), 10: (46.0, None)}
 
 
 def test_rows_of_the_plots_follow_the_setting() -> None:
     config = TableConfig(methods=("none", "ours"))
     people, kinds = (rows_of(config, item) for item in config.settings)
     assert people[:4] == ["none", "ours", "ours@32", "ours@64"]
+    assert people[7:11] == ["ours+2", "ours+5", "ours+10", "ours+20"]
     assert people[-3:] == ["ours-domain", "ours-intra", "ours-all"]
     assert kinds[-4:] == ["ours-domain", "ours-semantic", "ours-category", "ours-all"]
     assert rows_of(TableConfig(methods=("none",)), config.settings[0]) == ["none"]
@@ -132,6 +143,8 @@ def test_rows_are_the_configuration_of_ours_less_what_they_lack() -> None:
     plain = arm("regularised", config)
     assert (plain.outer.base_weight, plain.regularisers) == (1.0, config.regularisers)
     assert arm("ours@32", config).features.embedding == 32
+    several = arm("ours+4", replace(config, inner=replace(config.inner, steps=2, rate=0.5)))
+    assert several == replace(config, inner=replace(config.inner, steps=4, rate=0.25))
     assert arm("ours-all", config).regularisers is None
     for term in ("domain", "category", "intra", "semantic"):
         kept = arm(f"ours-{term}", config).regularisers
@@ -150,8 +163,9 @@ def test_a_report_has_all_parts(tmp_path: Path) -> None:
         "none": Found({}, {1: one, 5: one}),
         "ours": Found({}, {1: one, 5: two}, {0: one, 1: two}),
         "ridge": Found({}, {5: two}, chosen={"5": {"strength": 1.0}}),
-        "ours@32": Found({}, {5: two}),
+        "ours@32": Found({}, {5: two}, {0: one}),
         "ours@64": Found({}, {5: one}),
+        "ours+5": Found({}, {5: two}),
         "ours-domain": Found({}, {5: one}),
         "ours-all": Found({}, {5: one}),
     }
@@ -162,7 +176,11 @@ def test_a_report_has_all_parts(tmp_path: Path) -> None:
     assert set(found["methods"]) == {"none", "ours", "ridge"}
     assert found["chosen"] == {"ridge": {"5": {"strength": 1.0}}}
     assert found["steps"]["ours"]["1"]["acc@1"]["gain"] == pytest.approx(7.5)
+    assert set(found["steps"]) == {"ours"}
     assert list(found["widths"]) == ["32", "64"]
+    assert found["trained_steps"]["5"]["acc@1"]["gain"] == pytest.approx(7.5)
+    assert set(found["before"]) == {"ours", "ours@32"}
+    assert found["before"]["ours@32"]["acc@1"]["gain"] == 0.0
     assert list(found["regularisers"]) == ["ours", "ours-domain", "ours-all"]
     text = (tmp_path / "adaptation.md").read_text()
     assert "| without L_D |" in text
@@ -255,6 +273,7 @@ k = 2
 steps = [0, 3]
 step_methods = ["ours"]
 widths = [4]
+trained_steps = [3]
 regularisers = false
 [meta.category]
 config = "meta.toml"
@@ -271,9 +290,11 @@ def test_meta_trained_rows_are_runs_of_training_meta(given: Given, tmp_path: Pat
     for name in ("category", "person"):
         found = table["settings"][name]
         assert set(found["methods"]) == {"none", "regularised", "anil", "ours"}
-        assert list(found["widths"]) == ["4"]
+        assert (list(found["widths"]), list(found["trained_steps"])) == (["4"], ["3"])
         assert set(found["steps"]["ours"]) == {"0", "3"}
     folder = own.out / "category"
+    assert set(found["before"]) == {"ours", "ours@4", "ours+3"}
+    assert read_meta(folder / "ours+3" / "last.safetensors")["adaptation"]["steps"] == 3
     assert load_model(folder / "ours@4" / "last.safetensors")[1].linear.out_features == 4
     designs = {name: read_meta(folder / name / "last.safetensors")["adaptation"]["margin_design"] for name in ("anil", "ours")}
     assert designs == {"anil": "fixed", "ours": "distances"}

@@ -13,8 +13,8 @@ from training.config import to_table
 from training.episodic.methods.config import TableConfig
 from training.episodic.methods.learned import TERMS, TITLES
 from training.episodic.methods.protocol import Measured
-from training.episodic.plots import Axis, Panel, plot_bars, plot_lines
-from training.episodic.table import ROWS, WITH, Row, cell, markdown, note_of, tabulate
+from training.episodic.plots import Axis, Panel, Points, plot_lines, plot_rows
+from training.episodic.table import BASE, ROWS, WITH, Row, cell, markdown, note_of, tabulate
 
 RESULTS = "results.json"
 
@@ -60,13 +60,14 @@ def write_report(config: TableConfig, found: Mapping[str, Mapping[str, Found]], 
 
 
 def setting_table(config: TableConfig, rows: Mapping[str, Found]) -> dict[str, Any]:
-    """{"methods", "chosen", "steps", "widths", "regularisers"} of one setting."""
+    """{"methods", "chosen", "steps", "trained_steps", "widths", "regularisers", "before"} of one setting."""
     results = {name: found.by_k for name, found in rows.items()}
     base = {"none": results["none"]} if "none" in results else {}
     k = config.sweep.k
     methods = tabulate({name: by_k for name, by_k in results.items() if name in config.methods}, base)
     at = base.get("none", {}).get(k)
     widths = {width: results.get(f"ours@{width}", {}).get(k) for width in config.sweep.widths}
+    trained = {steps: results.get(f"ours+{steps}", {}).get(k) for steps in config.sweep.trained_steps}
     terms = {"ours": results.get("ours", {}).get(k)}
     terms |= {name: by_k.get(k) for name, by_k in results.items() if name.startswith("ours-")}
     return {
@@ -75,10 +76,16 @@ def setting_table(config: TableConfig, rows: Mapping[str, Found]) -> dict[str, A
         "steps": {
             name: {str(steps): cell(measured, at) for steps, measured in found.by_steps.items()}
             for name, found in rows.items()
-            if found.by_steps
+            if found.by_steps and name in ROWS
         },
+        "trained_steps": {str(steps): cell(measured, at) for steps, measured in trained.items() if measured is not None},
         "widths": {str(width): cell(measured, at) for width, measured in widths.items() if measured is not None},
         "regularisers": {name: cell(measured, at) for name, measured in terms.items() if measured is not None},
+        "before": {
+            name: cell(found.by_steps[0], at)
+            for name, found in rows.items()
+            if 0 in found.by_steps and (name == "ours" or name not in ROWS)
+        },
     }
 
 
@@ -105,19 +112,37 @@ def regulariser_labels() -> dict[str, str]:
 def draw(config: TableConfig, settings: Mapping[str, Mapping[str, Any]], out: Path) -> None:
     """The four plots of a table's settings, as far as there are figures."""
 
-    def points(cells: Mapping[str, Any]) -> dict[int, tuple[float, list[float]]]:
-        return {int(x): (found["acc@1"]["mean"], found["acc@1"]["interval"]) for x, found in cells.items()}
-
     k = config.sweep.k
-    by_k, by_steps, by_width, bars = [], [], [], []
+    by_k, by_steps, by_width, by_term = [], [], [], []
     for name, table in settings.items():
+        title, base = f"{name}, k={k}", _base(table["methods"].get(BASE, {}).get(str(k)))
         by_k.append(Panel(name, {ROWS[row].title: points(cells) for row, cells in table["methods"].items()}))
-        by_steps.append(Panel(f"{name}, k={k}", {ROWS[row].title: points(cells) for row, cells in table["steps"].items()}))
-        by_width.append(Panel(f"{name}, k={k}", {"ours": points(table["widths"])} if table["widths"] else {}))
+        swept = {ROWS[row].title: points(cells) for row, cells in table["steps"].items()}
+        trained = {"ours, trained for as many": points(table["trained_steps"])} if table["trained_steps"] else {}
+        by_steps.append(Panel(title, {**swept, **trained}, base))
+        before = {width: table["before"][f"ours@{width}"] for width in table["widths"] if f"ours@{width}" in table["before"]}
+        lines = {"ours": points(table["widths"]), "its head before adapting": points(before)}
+        by_width.append(Panel(title, lines if table["widths"] else {}, base))
         labels = regulariser_labels()
         own = {labels[row]: points({str(k): found}) for row, found in table["regularisers"].items()}
-        bars.append(Panel(f"{name}, k={k}", own if len(own) > 1 else {}))
+        by_term.append(Panel(title, own if len(own) > 1 else {}, base))
     plot_lines(by_k, Axis("support pairs k"), out / "by_k.png")
-    plot_lines(by_steps, Axis("inner steps"), out / "by_steps.png")
-    plot_lines(by_width, Axis("width D of the head", log=True), out / "by_width.png")
-    plot_bars(bars, out / "by_regulariser.png")
+    plot_lines(by_steps, Axis("inner steps", even=True), out / "by_steps.png")
+    plot_lines(by_width, Axis("width D of the head", even=True), out / "by_width.png")
+    plot_rows(by_term, out / "by_regulariser.png")
+
+
+def points(cells: Mapping[str, Any]) -> Points:
+    """Acc@1 by x; where it has a gain with this gain's interval, shifted to the base's mean.
+
+    Intervals of Acc@1 itself are mostly how far tasks are apart, which is the same in all rows.
+    """
+    found: dict[int, tuple[float, list[float] | None]] = {}
+    for x, item in cells.items():
+        mean, gain, ends = (item["acc@1"].get(part) for part in ("mean", "gain", "gain_interval"))
+        found[int(x)] = (mean, None if gain is None else [mean - gain + end for end in ends])
+    return found
+
+
+def _base(found: Mapping[str, Any] | None) -> float | None:
+    return None if found is None else float(found["acc@1"]["mean"])

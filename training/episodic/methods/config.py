@@ -73,6 +73,7 @@ class SweepConfig:
     """The plots beside the one against k, all at one `k`; empty lists leave a plot out.
 
     steps, step_methods  inner steps, and whose; beyond those trained for the last rate is repeated
+    trained_steps        inner steps that ours is meta-trained for, each on its own, rates starting at their share of ours's
     widths               D of heads that are meta-trained each on its own
     regularisers         whether ours is trained without each of its regularisers, and without any
     """
@@ -80,12 +81,13 @@ class SweepConfig:
     k: int = 5
     steps: tuple[int, ...] = (0, 1, 2, 3, 5, 10, 20)
     step_methods: tuple[str, ...] = ("finetune_head", "anil", "ours")
+    trained_steps: tuple[int, ...] = (2, 5, 10, 20)
     widths: tuple[int, ...] = (32, 64, 128, 256, 512)
     regularisers: bool = True
 
     def __post_init__(self) -> None:
-        if self.k < 1 or min((0, *self.steps)) < 0 or min((1, *self.widths)) < 1:
-            raise ValueError("k and widths must be positive, steps not negative")
+        if self.k < 1 or min((0, *self.steps)) < 0 or min((1, *self.widths, *self.trained_steps)) < 1:
+            raise ValueError("k, widths and trained_steps must be positive, steps not negative")
         if unknown := sorted(set(self.step_methods) - {"finetune_head", "anil", "ours"}):
             raise ValueError(f"step_methods has {unknown[0]!r}; steps are swept of finetune_head, anil and ours")
 

@@ -23,8 +23,8 @@ def arm(name: str, config: MetaConfig) -> MetaConfig:
     """The configuration of a row, from that of "ours".
 
     "ours_pairs": no centring. "anil": no centring, no learned margin, no regularisers. "regularised": the outer loss sees the
-    head before adaptation alone, so that nothing is learned about adapting. "ours@D": a head of width D. "ours-TERM", "ours-all":
-    without one regulariser, or any.
+    head before adaptation alone, so that nothing is learned about adapting. "ours@D": a head of width D. "ours+T": T inner steps,
+    their rates starting at a T-th of what all of ours's make together. "ours-TERM", "ours-all": without one regulariser, or any.
     Raises ConfigError for another name, and where there are no regularisers to make a row of.
     """
     base, _, width = name.partition("@")
@@ -38,6 +38,10 @@ def arm(name: str, config: MetaConfig) -> MetaConfig:
         return replace(config, inner=pairs)
     if base == "ours" and width.isdigit():
         return replace(config, features=replace(config.features, embedding=int(width)))
+    first, _, steps = name.partition("+")
+    if first == "ours" and steps.isdigit():
+        rate = config.inner.rate * config.inner.steps / int(steps)
+        return replace(config, inner=replace(config.inner, steps=int(steps), rate=rate))
     if name != "regularised" and term not in (*TITLES, "all"):
         raise ConfigError(f"there is no meta-trained row {name!r}")
     if config.regularisers is None:
