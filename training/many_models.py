@@ -1,4 +1,4 @@
-"""One model for K categories against K individual models:
+"""One model for K categories, or people, against K individual models:
 
 ``python -m training.many_models --config C --data D --model M --out O``. M is a bundle or a checkpoint. O/many_models.json,
 many_models.md and many_models.png are written anew after every K; docs/margin.md says how to read them. What is trained is kept
@@ -76,7 +76,7 @@ def opened(config: ManyModelsConfig, data: Path, model: Path, cache: Path) -> tu
     rows = ((features.sketches[task.sketches], features.photos[task.gallery]) for task in features.tasks)
     categories = [Category.of(task.name, pair, task.truth) for task, pair in zip(features.tasks, rows, strict=True)]
     if max(config.counts) > len(categories):
-        raise ConfigError(f"counts: {max(config.counts)} categories asked for, {config.source.name} has {len(categories)}")
+        raise ConfigError(f"counts: {max(config.counts)} tasks asked for, {config.source.name} has {len(categories)}")
     return categories, Layers(tuple(layers))
 
 
@@ -85,7 +85,8 @@ def many_models(config: ManyModelsConfig, data: Path, model: Path, out: Path, ca
     torch.set_num_threads(config.threads)
     categories, start = opened(config, data, model, cache)
     names = [category.name for category in categories]
-    cut = [[category.cut(config.held, repeat) for category in categories] for repeat in range(config.repeats)]
+    alike = config.source.setting == "person"
+    cut = [[category.cut(config.held, repeat, alike=alike) for category in categories] for repeat in range(config.repeats)]
     out.mkdir(parents=True, exist_ok=True)
     options = {name: value for name, value in to_table(config).items() if name not in ("counts", "repeats", "threads")}
     kept = Kept.open(out / "trained.json", {"model": digest(model), "categories": names, **options})
@@ -107,9 +108,9 @@ def many_models(config: ManyModelsConfig, data: Path, model: Path, out: Path, ca
                 individual[repeat] |= kept.get(f"individual/{repeat}/{names[number]}", partial(make, repeat, [number]))
             found.append(kept.get(f"single/{repeat}/{count}", partial(make, repeat, numbers)))
         single[count] = found
-        log.info("K = %d of %d categories", count, len(names))
+        log.info("K = %d of %d tasks", count, len(names))
         parts = summarise(before, individual, single)
-        figures = {"model": model.resolve().name, **to_table(config), "differs": list(DIFFERS), **parts}
+        figures = {"model": model.resolve().name, **to_table(config), "differs": list(DIFFERS[config.source.setting]), **parts}
         write_atomic(out / "many_models.json", (json.dumps(figures, indent=2, allow_nan=False) + "\n").encode())
         write_atomic(out / "many_models.md", markdown(figures).encode())
         plot(figures, out / "many_models.png")

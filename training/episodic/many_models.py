@@ -1,14 +1,14 @@
-"""One model for K categories against K individual models: the poster's last figure (METHODS C.8), cheaply.
+"""One model for K categories (or people) against K individual models: the poster's last figure (METHODS C.8), cheaply.
 
 The figure is the motivation of adapting: a model that has to serve many categories is worse at each of them than a model of that
-category alone. Here a model is a layer, or two, on features that a fixed encoder gave once:
+category alone. A task is a category, or a person, of whom the poster has no such figure. Here a model is a layer, or two, on features that a fixed encoder gave once:
 
     "head"        z = (W f + b) / |.|,  starting at the model's own W [D,C] and b [D]
     "projection"  f = (P x + p) / |.| first, from pooled maps x [R], starting at the model's own P [C,R] and p [C]
 
 The photos that have sketches are cut in two, anew in every repeat. Models train on pairs of the one part, with photos without
 sketches as further negatives; sketches of the other part are searched among all photos of their category. A single model sees, in
-an order drawn at random, exactly the batches that the K individual ones see.
+an order drawn at random, exactly the batches that the K individual ones see. People share their photos: the same ones are held for all.
 
 What differs from the poster is in DIFFERS, which every report repeats.
 """
@@ -32,13 +32,19 @@ from training.inner_loop import Support, triplet_loss
 from training.metrics import accuracy, bootstrap_interval, gallery_ranks
 
 DIFFERENCE = "individual - single"
-DIFFERS = (
-    "the poster trains whole networks, here a layer or two on features of a fixed encoder, which may have seen these categories",
-    "the poster's K goes to 125 categories of Sketchy; here it goes as far as the categories of the data",
+_ALWAYS = (
+    "the poster trains whole networks, here a layer or two on features of a fixed encoder, which may have seen these tasks",
     "the poster does not say how models were trained, nor on which photos they were judged; see the configuration",
-    "a single model takes K times as many steps as an individual one: each category is seen as often",
-    "in the part of Sketchy at hand 3 to 5 photos of a category have sketches: a model of one category learns from very few",
+    "a single model takes K times as many steps as an individual one: each task is seen as often",
 )
+DIFFERS: dict[str, tuple[str, ...]] = {
+    "category": (
+        *_ALWAYS,
+        "the poster's K goes to 125 categories of Sketchy; here it goes as far as the categories of the data",
+        "in the part of Sketchy at hand 3 to 5 photos of a category have sketches: a model of one category learns from very few",
+    ),
+    "person": (*_ALWAYS, "the poster has categories, and no such figure of people", "people draw the same photos"),
+}
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,11 @@ class ManyModelsConfig:
     """The command's configuration.
 
     Args:
-        source: categories; its setting is "category".
-        counts: the values of K, each at most the number of categories.
-        repeats: random choices of K categories and of the photos held; the categories of a larger K hold those of a smaller one.
+        source: the categories, or people.
+        counts: the values of K, each at most the number of these.
+        repeats: random choices of K of them and of the photos held; those of a larger K hold those of a smaller one.
         layers: what trains. "projection" needs a checkpoint, whose pooled maps are read.
-        held: share of a category's photos with sketches that do not train.
+        held: share of a category's photos with sketches that do not train; of people, of all photos.
         batch: pairs in a step; negatives: further photos in it; steps: of an individual model.
         rate: Adam's, falling to 0 along a cosine.
         margin, sharpness: of the triplet loss, softplus; sharpness 0 is the hinge.
@@ -72,8 +78,6 @@ class ManyModelsConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        if self.source.setting != "category":
-            raise ConfigError('source.setting is "person"; one model for many people is not this figure, write "category"')
         if not self.counts or min(self.counts) < 1 or self.repeats < 1 or self.batch < 2:
             raise ConfigError("expected counts of 1 or more, repeats of 1 or more, and a batch of 2 or more")
         if not 0.0 < self.held < 1.0:
@@ -96,19 +100,22 @@ class Category:
         sketches, photos = (torch.from_numpy(np.ascontiguousarray(side, dtype=np.float32)) for side in rows)
         return cls(name, sketches, photos, truth, np.zeros(len(truth), dtype=np.bool_))
 
-    def cut(self, share: float, repeat: int) -> Category:
+    def cut(self, share: float, repeat: int, *, alike: bool = False) -> Category:
         """The same with a share of the photos that have sketches held, one or more, in an order that belongs to the repeat.
 
-        Raises ConfigError where fewer than two are left to train on.
+        `alike`: a share of all photos, the same whatever the name and whichever have sketches.
+        Raises ConfigError where fewer than two are left to train on, or none of those held has a sketch.
         """
         shown = np.unique(self.truth)
-        order = [int(place) for place in ordered((str(place) for place in shown), f"{self.name}-held-{repeat}")]
-        count = max(1, round(share * len(order)))
-        if len(order) - count < 2:
+        places, salt = (np.arange(len(self.photos)), "") if alike else (shown, f"{self.name}-")
+        order = [int(place) for place in ordered((str(place) for place in places), f"{salt}held-{repeat}")]
+        held = np.intersect1d(order[: max(1, round(share * len(order)))], shown)
+        if len(shown) - len(held) < 2 or not len(held):
             raise ConfigError(
-                f"category {self.name!r} has {len(order)} photos with sketches; give three or more, or a smaller share to hold"
+                f"task {self.name!r} has {len(shown)} photos with sketches, {len(held)} of them held; give three or more, "
+                "or another share to hold"
             )
-        return replace(self, judged=np.isin(self.truth, order[:count]))
+        return replace(self, judged=np.isin(self.truth, held))
 
 
 @dataclass(frozen=True, eq=False)

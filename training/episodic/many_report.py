@@ -11,17 +11,18 @@ Figures = Mapping[str, Any]
 
 _LINES = (
     ("individual", "K individual models", "o-"),
-    ("single", "one model for K categories", "s-"),
+    ("single", "one model for all K", "s-"),
     ("start", "before training", ":"),
 )
 
 
 def markdown(figures: Figures) -> str:
     """A line for each K, and what differs from the poster."""
+    kind = _kind(figures)
     lines = [
-        f"Model {figures['model']}, layers that train: {figures['layers']}. Acc@1 in percent. [95 % intervals over categories]",
+        f"Model {figures['model']}, layers that train: {figures['layers']}. Acc@1 in percent. [95 % intervals over {kind}]",
         "",
-        "| K | categories seen in all | before training | one model | K models | K models - one |",
+        f"| K | {kind} seen in all | before training | one model | K models | K models - one |",
         "|---:|---:|---:|---:|---:|---:|",
     ]
     for count, point in figures["points"].items():
@@ -29,6 +30,10 @@ def markdown(figures: Figures) -> str:
         lines.append(f"| {count} | {point['categories']} | {' | '.join(cells)} | {_cell(point['individual - single'])} |")
     lines += ["", "What differs from the poster's figure:", "", *(f"- {what}." for what in figures["differs"])]
     return "\n".join(lines) + "\n"
+
+
+def _kind(figures: Figures) -> str:
+    return "people" if figures["source"]["setting"] == "person" else "categories"
 
 
 def _cell(cell: Figures) -> str:
@@ -52,7 +57,7 @@ def plot(figures: Figures, path: Path) -> None:
         bars = [[max(0.0, mean - low) for mean, (low, _) in zip(means, ends, strict=True)]]
         bars.append([max(0.0, high - mean) for mean, (_, high) in zip(means, ends, strict=True)])
         axes.errorbar(counts, means, yerr=bars, fmt=style, capsize=3, label=label)
-    axes.set(xlabel="K, categories", ylabel="Acc@1, %", xticks=counts)
+    axes.set(xlabel=f"K, {_kind(figures)}", ylabel="Acc@1, %", xticks=counts)
     axes.grid(alpha=0.3)
     axes.legend()
     temporary = path.with_suffix(".partial.png")
