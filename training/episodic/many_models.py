@@ -1,14 +1,16 @@
 """One model for K categories (or people) against K individual models: the poster's last figure (METHODS C.8), cheaply.
 
 The figure is the motivation of adapting: a model that has to serve many categories is worse at each of them than a model of that
-category alone. A task is a category, or a person, of whom the poster has no such figure. Here a model is a layer, or two, on features that a fixed encoder gave once:
+category alone. Of people, who are tasks just as well, the poster has none. Here a model is a layer, or two, on features that a
+fixed encoder gave once:
 
     "head"        z = (W f + b) / |.|,  starting at the model's own W [D,C] and b [D]
     "projection"  f = (P x + p) / |.| first, from pooled maps x [R], starting at the model's own P [C,R] and p [C]
 
 The photos that have sketches are cut in two, anew in every repeat. Models train on pairs of the one part, with photos without
 sketches as further negatives; sketches of the other part are searched among all photos of their category. A single model sees, in
-an order drawn at random, exactly the batches that the K individual ones see. People share their photos: the same ones are held for all.
+an order drawn at random, exactly the batches that the K individual ones see. People share their photos: the same ones are held
+for all.
 
 What differs from the poster is in DIFFERS, which every report repeats.
 """
