@@ -106,7 +106,11 @@ def section(config: TableConfig, name: str, rows: Mapping[str, Found], table: Ma
 def regulariser_labels() -> dict[str, str]:
     """Row -> what it is called."""
     single = dict.fromkeys(term for terms in TERMS.values() for term in terms)
-    return {"ours": "all regularisers", **{f"ours-{term}": f"without {TITLES[term]}" for term in single}, "ours-all": "none"}
+    return {
+        "ours": "all regularisers",
+        **{f"ours-{term}": f"without {TITLES[term]}" for term in single},
+        "ours-all": "no regulariser",
+    }
 
 
 def draw(config: TableConfig, settings: Mapping[str, Mapping[str, Any]], out: Path) -> None:
