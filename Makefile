@@ -147,10 +147,12 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: $(VENV)/bin/python $(NATIVE)
+	@echo "installing into $(VENV) and compiling the core: some minutes, without a word until it is done"
 	$(PIP) -e .
 	@touch $@
 
 $(VENV)/.development: $(VENV)/bin/python $(NATIVE)
+	@echo "installing into $(VENV) what development needs, PyTorch too, and compiling the core: many minutes, hardly a word"
 	$(PIP) -e ".[svg,train,export,test,dev]"
 	@touch $@ $(VENV)/.runtime
 

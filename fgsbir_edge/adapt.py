@@ -183,7 +183,7 @@ def _verdict(found: Found, report: GuardReport, guard: bool) -> tuple[Reason, st
         return "", f"{done}; guard {report.note}"
     ranks = f"mean leave-one-out rank {report.base_rank:.2f} -> {report.adapted_rank:.2f} of {report.candidates}"
     if report.worse:
-        return "worse-leave-one-out", f"base head kept: {ranks}"
+        return "worse-leave-one-out", f"base head kept, as left-out pairs became harder to find: {ranks}"
     return "", f"{done}: {ranks}"
 
 

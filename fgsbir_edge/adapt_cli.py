@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fgsbir_edge.arguments import finite, positive, prior, whole
 from fgsbir_edge.console import Stages, exit_codes, put, put_json, run, say
 from fgsbir_edge.errors import NoPairsError
 from fgsbir_edge.pairs import DEMO_FOLDER, DataFolder, Pair, draw_support, parse_pair, read_pair_files
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pairs.add_argument("--demo", action="store_true", help="the person and the photos shipped with the package")
     pairs.add_argument("--user", help="with --data or --demo: one person's pairs (--demo: the first one's unless given)")
     pairs.add_argument("--shots", type=positive, default=5, help="with --data or --demo: pairs drawn to learn from (5)")
-    pairs.add_argument("--seed", type=int, default=0, help="with --data or --demo: which pairs are drawn (0)")
+    pairs.add_argument("--seed", type=whole, default=0, help="with --data or --demo: which pairs are drawn (0)")
     photos = parser.add_argument_group("the photos")
     add_gallery_arguments(photos)
     photos.add_argument("--category", help="only photos (with --data: and pairs) of this category")
@@ -64,30 +65,6 @@ def add_gallery_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--gallery", metavar="FILE", help="gallery made by 'fgsbir-edge index'")
     group.add_argument("--photos", metavar="DIR", help="folder of photos; indexed in memory, or into --gallery where given too")
     group.add_argument("--threads", type=positive, help="processor threads (the cores there are, at most 4)")
-
-
-def positive(text: str) -> int:
-    """argparse type: a whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
-    return value
-
-
-def finite(text: str) -> float:
-    """argparse type: a finite number."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text} is not finite")
-    return value
-
-
-def prior(text: str) -> float:
-    """argparse type: 0 or more, or infinity."""
-    value = float(text)
-    if not value >= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
-    return value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -131,6 +108,7 @@ class Task:
     support: Sequence[Pair]
     queries: Sequence[Pair]
     folder: DataFolder | None
+    others: Sequence[str] = ()  # people of the demo who were not asked for
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Task:
@@ -150,7 +128,8 @@ class Task:
         title = ", ".join(
             part for part in (user and f"person {user}", arguments.category and f"category {arguments.category}") if part
         )
-        return cls(title or "all pairs", support, queries, folder)
+        others = [other for other in folder.users if arguments.demo and other != user]
+        return cls(title or "all pairs", support, queries, folder, others)
 
     def sketches(self, pairs: Sequence[Pair]) -> list[Sketch | Drawing]:
         """Read the sketches of pairs. Raises what the readers raise."""
@@ -190,7 +169,7 @@ def adapt_command(arguments: argparse.Namespace, stages: Stages) -> int:
     if arguments.json:
         put_json(facts)
     else:
-        put(_text(facts, stages))
+        put(_text(facts, stages, task.others))
     return 0
 
 
@@ -209,8 +188,16 @@ def _index(engine: Engine, arguments: argparse.Namespace, task: Task) -> None:
 
 
 def index_photos(engine: Engine, folder: str | os.PathLike[str], categories: dict[str, str] | None = None) -> None:
-    """Bring the gallery up to date with a folder, and say which photos could not be read."""
-    engine.index(folder, category=categories or "folder", on_error=lambda _, error: say(f"skipped: {error}"))
+    """Bring the gallery up to date with a folder, and say what was left out."""
+    report = engine.index(folder, category=categories or "folder", on_error=lambda _, error: say(f"skipped: {error}"))
+    say_others(report.others)
+
+
+def say_others(others: Mapping[str, int]) -> None:
+    """A line of talk on pictures of kinds that are not read."""
+    if others:
+        counts = ", ".join(f"{count} {ending}" for ending, count in others.items())
+        say(f"left out: {counts}; only JPEG, PNG, WebP and BMP are read: convert them")
 
 
 def _options(arguments: argparse.Namespace) -> AdaptOptions:
@@ -281,7 +268,7 @@ def _facts(engine: Engine, task: Task, result: AdaptResult, outcome: Outcome, st
     }
 
 
-def _text(facts: dict[str, Any], stages: Stages) -> str:
+def _text(facts: dict[str, Any], stages: Stages, others: Sequence[str]) -> str:
     margin = "" if facts["margin"] is None else f", margin {facts['margin']:.3f}"
     counts = f"{facts['pairs']} pairs to learn from, {facts['queries']} queries, gallery of {facts['gallery']} photos"
     lines = [f"{facts['task']}: {counts}"]
@@ -293,9 +280,12 @@ def _text(facts: dict[str, Any], stages: Stages) -> str:
             row = facts[name]
             lines.append(f"{name:<8} {100 * row['acc@1']:5.1f} % {100 * row['acc@5']:5.1f} % {row['mean_rank']:8.2f}")
     lines.append(facts["explanation"])
-    centre = "" if facts["centre"] is None else f", centred: p {facts['centre']:.3g}"
-    lines.append(f"moved: {facts['side']}{centre}, negatives: {facts['negatives']}, steps: {facts['steps']}{margin}")
+    if facts["status"] == "adapted":
+        centre = "" if facts["centre"] is None else f", centred: p {facts['centre']:.3g}"
+        lines.append(f"moved: {facts['side']}{centre}, negatives: {facts['negatives']}, steps: {facts['steps']}{margin}")
     lines.append(f"time in ms: {stages}")
+    if others:
+        lines.append(f"one person says little; the others: {' and '.join(f'fgsbir-edge demo --user {user}' for user in others)}")
     lines += [f"{what}: {facts[key]}" for what, key in (("adapter", "output"), ("contact sheet", "sheet")) if facts[key]]
     return "\n".join(lines)
 

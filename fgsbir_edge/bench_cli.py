@@ -6,8 +6,8 @@ import argparse
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from fgsbir_edge.adapt_cli import positive
-from fgsbir_edge.console import Stages, put, put_json, say
+from fgsbir_edge.arguments import positive
+from fgsbir_edge.console import Stages, by_reason, put, put_json, say
 
 if TYPE_CHECKING:
     from fgsbir_edge.bench import Report, Times
@@ -121,7 +121,7 @@ def _lines(facts: dict[str, Any], report: Report, rest: dict[str, Times]) -> lis
         agrees = "replayed CUDA graph, " if one.replayed else ""
         lines.append(f"{'':<22}{agrees}cosine to onnx-cpu fp32 at least {one.agreement:.6f}")
     lines += [_line("all backends", stage, times) for stage, times in rest.items()]
-    lines += [f"left out: {name}: {reason}" for name, reason in report.left_out.items()]
+    lines += [f"left out: {names}: {reason}" for names, reason in by_reason(report.left_out)]
     if report.fastest is None:
         return [*lines, "no backend agrees with onnx-cpu fp32: nothing is chosen"]
     where = "not stored" if facts["stored"] is None else f"used from now on ({facts['stored']})"

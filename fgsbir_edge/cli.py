@@ -1,4 +1,4 @@
-"""The command ``fgsbir-edge``: index, list, remove, query, feedback, people, adapt and more. Thin: the engine does the work."""
+"""The command ``fgsbir-edge``: samples, index, query, feedback, people, adapt and more. Thin: the engine does the work."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fgsbir_edge import adapt_cli, bench_cli, people_cli, serve_cli, zero_sketch_cli
-from fgsbir_edge.adapt_cli import add_gallery_arguments, index_photos, positive
+from fgsbir_edge import adapt_cli, bench_cli, people_cli, samples, serve_cli, zero_sketch_cli
+from fgsbir_edge.adapt_cli import add_gallery_arguments, index_photos, say_others
+from fgsbir_edge.arguments import positive, share
 from fgsbir_edge.console import Stages, exit_codes, put, put_json, run, say
 from fgsbir_edge.engine_cli import ENGINES, add_engine_commands
 from fgsbir_edge.errors import EmptyGalleryError, UnreadableImageError
@@ -53,6 +54,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         one.set_defaults(run=function)
         return one
 
+    samples.add_arguments(add("samples", samples.samples_command, samples.DESCRIPTION))
     index = add("index", _index, "Add a folder's photos to a gallery file; run again to resume or to bring it up to date.")
     index.add_argument("folder", help="folder of photos: JPEG, PNG, WebP, BMP")
     index.add_argument("--gallery", metavar="FILE", required=True, help="gallery file; made where there is none")
@@ -70,7 +72,8 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     remove.add_argument("names", nargs="+", metavar="NAME", help="as 'list' prints them")
     remove.add_argument("--gallery", metavar="FILE", required=True)
 
-    query = add("query", _query, "Find the photos nearest to a sketch.")
+    columns = "rank, distance, name, category and confidence, tab-separated"
+    query = add("query", _query, f"Find the photos nearest to a sketch, and print them: {columns}.")
     query.add_argument("sketch", help="SVG, ndjson, npz, npy, pickle of QMUL coordinates, or an image of a drawing")
     add_gallery_arguments(query.add_argument_group("the photos"))
     add_filter_arguments(query)
@@ -78,9 +81,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     learned.add_argument("--adapter", metavar="FILE", help="made by 'adapt'")
     learned.add_argument("--person", metavar="NAME", help="by what 'feedback' has learned of this person")
     query.add_argument("--top", type=positive, default=10, help="how many photos (10)")
-    query.add_argument(
-        "--none-below", type=_share, metavar="P", help="'none of these' where the photo is in the gallery with less"
-    )
+    query.add_argument("--none-below", type=share, metavar="P", help="'perhaps none of these' where less sure than P, 0 to 1")
     query.add_argument("--true", metavar="PHOTO", help="the photo that is meant: prints its rank, and frames it on the sheet")
     query.add_argument("--sheet", metavar="PNG", help="write a contact sheet")
 
@@ -120,6 +121,7 @@ def _index(arguments: argparse.Namespace, _: Stages) -> int:
                 category=arguments.category,
                 on_error=lambda _, error: say(f"skipped: {error}"),
             )
+            say_others(report.others)
             say_missing(engine.gallery.set_metadata(table, skip_missing=True))
         finally:
             total = len(engine.gallery)
@@ -132,7 +134,8 @@ def _index(arguments: argparse.Namespace, _: Stages) -> int:
         raise EmptyGalleryError(f"{arguments.folder}: no JPEG, PNG, WebP or BMP photos in it; give a folder that has some")
     facts = {"added": report.added, "updated": report.updated, "unchanged": report.unchanged, "photos": total}
     if arguments.json:
-        put_json({"gallery": arguments.gallery, **facts, "skipped": [name for name, _ in report.failed]})
+        skipped = [name for name, _ in report.failed]
+        put_json({"gallery": arguments.gallery, **facts, "skipped": skipped, "left_out": report.others})
     else:
         counts = f"{report.added} added, {report.updated} updated, {report.unchanged} unchanged, {len(report.failed)} skipped"
         put(f"{arguments.gallery}: {counts}; {total} photos")
@@ -209,11 +212,8 @@ def _query(arguments: argparse.Namespace, stages: Stages) -> int:
         put(f"true photo {arguments.true}: rank {rank}")
     if hits.in_gallery is not None:
         belief = f"{100 * hits.in_gallery:.0f} %"
-        say(
-            f"the photo meant is in the gallery with {belief}"
-            if hits.known
-            else f"none of these: it is in the gallery with {belief}"
-        )
+        sure = f"{belief} sure that the photo you mean is in the gallery"
+        say(sure if hits.known else f"perhaps none of these: only {sure}")
     say(f"time in ms: {stages}")
     return 0
 
@@ -227,14 +227,6 @@ def _hit(hit: Hit) -> dict[str, Any]:
 def _belief(hits: Answer) -> dict[str, Any]:
     in_gallery = None if hits.in_gallery is None else round(hits.in_gallery, 6)
     return {"in_gallery": in_gallery, "known": hits.known, "sure": hits.sure}
-
-
-def _share(text: str) -> float:
-    """A probability, for argparse."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no probability from 0 to 1")
-    return value
 
 
 def _doctor(arguments: argparse.Namespace, _: Stages) -> int:

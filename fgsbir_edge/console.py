@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
 from fgsbir_edge.errors import FgsbirError
@@ -26,6 +26,19 @@ def say(text: str) -> None:
 def put(text: str) -> None:
     """A line of data, to stdout."""
     sys.stdout.write(text + "\n")
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A count and what is counted: "1 pair", "2 pairs", "0 people"."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def by_reason(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Names that share a reason together, each reason once, in order."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return [(", ".join(those), reason) for reason, those in names.items()]
 
 
 def put_json(value: object) -> None:

@@ -11,11 +11,14 @@ from importlib import metadata
 from typing import Any
 
 from fgsbir_edge import jetson
+from fgsbir_edge.console import by_reason
 from fgsbir_edge.errors import FgsbirError
 
 REQUIRED = ("numpy", "onnxruntime", "pillow", "safetensors", "tqdm")
 OPTIONAL = {
     "svgelements": "SVG files with curves or transforms; pip install 'fgsbir-edge[svg]'",
+    "fastapi": "the drawing page and the HTTP API; pip install 'fgsbir-edge[serve]'",
+    "uvicorn": "the same",
     "torch": "training and export only, from a checkout",
 }
 # Several packages have one module; each is asked for by what it is for.
@@ -80,7 +83,8 @@ def report(facts: dict[str, Any]) -> str:
     lines.append(f"providers     {', '.join(facts['onnxruntime_providers']) or 'NONE'}")
     if len(facts["onnxruntime_packages"]) > 1:
         lines.append(f"              {' and '.join(facts['onnxruntime_packages'])} are both installed: pip uninstall one of them")
-    lines += [f"backend       {name}: {reason or 'can be tried'}" for name, reason in facts["backends"].items()]
+    lines += [f"backend       {name}: can be tried" for name, reason in facts["backends"].items() if not reason]
+    lines += [f"backend       {names}: {reason}" for names, reason in by_reason(facts["backends"]) if reason]
     lines += [f"search        {name}: {reason or 'can be used'}" for name, reason in facts["search"].items()]
     lines += [f"{name:<13} {entry['problem'] or entry['version']}" for name, entry in facts["gpu_libraries"].items()]
     lines.append(f"in use        {facts['chosen'] or 'onnx-cpu fp32; fgsbir-edge bench finds the fastest backend and keeps it'}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from time import localtime, strftime
 from typing import TYPE_CHECKING
 
-from fgsbir_edge.adapt_cli import positive
+from fgsbir_edge.arguments import positive
 from fgsbir_edge.console import Stages, put, put_json, say
 from fgsbir_edge.encoder.trt_build import MAX_LEVEL, BuildOptions
 from fgsbir_edge.errors import EngineBuildError

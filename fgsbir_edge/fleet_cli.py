@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fgsbir_edge.adapt_cli import positive
+from fgsbir_edge.arguments import positive
 from fgsbir_edge.console import Stages, put, put_json, say
 from fgsbir_edge.errors import FleetUnavailableError
 from fgsbir_edge.gallery_cli import add_filter_arguments

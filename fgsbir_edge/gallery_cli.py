@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from fgsbir_edge.console import Stages, put, put_json, say
+from fgsbir_edge.console import Stages, counted, put, put_json, say
 from fgsbir_edge.recall_cli import RECALL, add_recall_arguments
 from fgsbir_edge.shards_cli import add_merge_command
 
@@ -115,9 +115,11 @@ def _check(arguments: argparse.Namespace, _: Stages) -> int:
     if arguments.json:
         put_json({**asdict(report), "healthy": report.healthy})
     else:
-        held = f"{report.photos} photos in {report.blocks} blocks, {report.people} people with {report.pairs} pairs"
-        held += f", metadata of {report.described}"
-        put(f"{arguments.file}: {held}; {'no fault found' if report.healthy else f'{len(report.faults)} faults'}")
+        held = f"{counted(report.photos, 'photo')} in {counted(report.blocks, 'block')}, "
+        held += (
+            f"{counted(report.people, 'person', 'people')} with {counted(report.pairs, 'pair')}, metadata of {report.described}"
+        )
+        put(f"{arguments.file}: {held}; {'no fault found' if report.healthy else counted(len(report.faults), 'fault')}")
         for fault in report.faults:
             put(f"- {fault}")
         if not report.healthy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fgsbir_edge.console import Stages, put, put_json
+from fgsbir_edge.console import Stages, counted, put, put_json
 
 FEEDBACK = "Note which photo a person meant by a sketch, and learn from all that they have shown."
 PEOPLE = "The people that a gallery knows: list, undo, forget, export, import."
@@ -104,5 +104,5 @@ def _told(arguments: argparse.Namespace, person: str, pairs: int, explanation: s
     if arguments.json:
         put_json({"person": person, "pairs": pairs, "explanation": explanation})
     else:
-        put(f"{person}, {pairs} pairs: {explanation}")
+        put(f"{person}, {counted(pairs, 'pair')}: {explanation}")
     return 0

@@ -8,7 +8,8 @@ import secrets
 import sys
 from typing import TYPE_CHECKING
 
-from fgsbir_edge.adapt_cli import index_photos, positive
+from fgsbir_edge.adapt_cli import index_photos
+from fgsbir_edge.arguments import port, positive, seconds
 from fgsbir_edge.console import Stages, put, say
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     photos.add_argument("--bundle", "--model", metavar="DIR", help="model folder (the one in the package)")
     where = parser.add_argument_group("where it listens")
     where.add_argument("--host", default="127.0.0.1", help="address (127.0.0.1); 0.0.0.0: every network of this machine")
-    where.add_argument("--port", type=_port, default=8000, help="port (8000); 0: a free one")
+    where.add_argument("--port", type=port, default=8000, help="port (8000); 0: a free one")
     where.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a name it is addressed by; repeatable")
     limits = parser.add_argument_group("who may do what")
     text = f"what everything that writes must show; better in ${TOKEN}. Made up where others can reach the server"
     limits.add_argument("--token", type=_token, help=text)
-    limits.add_argument("--rate", type=_seconds, default=20.0, help="requests a second of one client (20); 0: any number")
-    limits.add_argument("--idle", type=_seconds, default=60.0, help="seconds until the page starts anew (60); 0: never")
+    limits.add_argument("--rate", type=seconds, default=20.0, help="requests a second of one client (20); 0: any number")
+    limits.add_argument("--idle", type=seconds, default=60.0, help="seconds until the page starts anew (60); 0: never")
     work = parser.add_argument_group("the work")
     work.add_argument("--threads", type=positive, help="processor threads for one drawing (the cores there are, at most 4)")
     work.add_argument("--workers", type=positive, default=2, help="drawings that are encoded at once (2)")
@@ -113,17 +114,3 @@ def _token(text: str) -> str:
     if len(text) < MIN_TOKEN or not (text.isascii() and text.isprintable()) or " " in text:
         raise argparse.ArgumentTypeError(f"a token has at least {MIN_TOKEN} ASCII letters, digits or signs, and no blank")
     return text
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"{value} is no port, expected 0 to 65535")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text} is out of range, expected 0 or more")
-    return value

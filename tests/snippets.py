@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from fgsbir_edge.pairs import DEMO_FOLDER
+from fgsbir_edge.samples import write_samples
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -33,15 +32,8 @@ def snippets(page: Path) -> list[Snippet]:
 
 
 def make_workplace(folder: Path) -> None:
-    """What pages start from, of the shipped demo: photos/, one person's drawings in sketches/, two tables, data/mine/."""
-    shutil.copytree(DEMO_FOLDER / "photos", folder / "photos")
-    person = sorted(path for path in (DEMO_FOLDER / "sketches").iterdir())[0]
-    shutil.copytree(person, folder / "sketches")
-    names = sorted(path.stem for path in (folder / "photos").iterdir())
-    rows = [f"sketches/{name}.png,{name}.jpg" for name in names]
-    (folder / "pairs.csv").write_text("\n".join(["sketch,photo", *rows[:5]]) + "\n")
-    (folder / "queries.csv").write_text("\n".join(["sketch,photo", *rows[5:]]) + "\n")
-    shutil.copytree(DEMO_FOLDER, folder / "data" / "mine")
+    """What pages start from: the folder that ``fgsbir-edge samples`` makes."""
+    write_samples(folder)
 
 
 def run(snippet: Snippet, folder: Path, modules: tuple[str, ...]) -> None:

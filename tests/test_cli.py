@@ -47,7 +47,8 @@ def test_index_list_remove(run: Run, data_path: Path, tmp_path: Path) -> None:
     code, out, err = run("index", data_path / "photos", "--gallery", "g")
     assert (code, out, err) == (0, f"g: {PHOTOS} added, 0 updated, 0 unchanged, 0 skipped; {PHOTOS} photos\n", "")
     facts = json.loads(run("index", data_path / "photos", "--gallery", "g", "--json")[1])
-    assert facts == {"gallery": "g", "added": 0, "updated": 0, "unchanged": PHOTOS, "photos": PHOTOS, "skipped": []}
+    counts = {"added": 0, "updated": 0, "unchanged": PHOTOS, "photos": PHOTOS}
+    assert facts == {"gallery": "g", **counts, "skipped": [], "left_out": {}}
     code, out, err = run("list", "--gallery", "g")
     assert out.splitlines()[0] == "even/star00.png\teven"
     assert len(out.splitlines()) == PHOTOS

@@ -320,8 +320,8 @@ def test_the_command_line_says_none_of_these(sure: Path, data_path: Path, capfd:
     out, err = run("--none-below", "1")
     rows = [line.split("\t") for line in out.splitlines()]
     assert [len(row) for row in rows] == [5, 5, 5]
-    assert "none of these: it is in the gallery with" in err
-    assert "the photo meant is in the gallery with" in run("--none-below", "0")[1]
+    assert "perhaps none of these: only " in err
+    assert " % sure that the photo you mean is in the gallery" in run("--none-below", "0")[1]
     facts = json.loads(run("--json", "--none-below", "1")[0])
     assert facts["known"] is False
     assert facts["hits"][0]["confidence"] == pytest.approx(float(rows[0][4]), abs=1e-3)

@@ -255,7 +255,7 @@ def test_the_commands(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     spoil(path, "UPDATE items SET slot = 99 WHERE id = (SELECT max(id) FROM items)")
     assert main(["gallery", "check", str(path)]) == 1
     out = capsys.readouterr().out
-    assert "1 faults" in out
+    assert "1 fault\n" in out
     assert "gallery repair" in out
     assert main(["gallery", "repair", str(path), str(tmp_path / "new")]) == 0
     assert "1 photos lost" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,8 @@ from fgsbir_edge.errors import FgsbirError, UnreadableImageError
 from fgsbir_edge.gallery.store import Item, PhotoFile
 from fgsbir_edge.preprocess import InputSpec, open_photo
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp"})
+OTHERS = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif", ".tif", ".tiff", ".dng", ".cr2", ".cr3", ".nef", ".arw"})
 BATCH = 32  # photos encoded and committed together: what an interruption can lose
 THUMBNAIL = 128  # pixels, the longer side
 
@@ -42,12 +44,16 @@ class PhotoEncoder(Protocol):
 
 @dataclass
 class AddReport:
-    """What indexing a folder did. ``failed`` holds (name, error) of files that were skipped."""
+    """What indexing a folder did. ``failed`` holds (name, error) of files that were skipped.
+
+    ``others`` counts pictures of kinds that are not read, by their endings: they are left out, and should not be so in silence.
+    """
 
     added: int = 0
     updated: int = 0
     unchanged: int = 0
     failed: list[tuple[str, FgsbirError]] = field(default_factory=list)
+    others: dict[str, int] = field(default_factory=dict)
 
     @property
     def found(self) -> int:
@@ -169,12 +175,26 @@ def photo_names(folder: Path, recursive: bool = True) -> list[str]:
 
     Links to folders are followed, each real folder once, so that a loop ends. Raises UnreadableImageError without such a folder.
     """
+    return picture_names(folder, recursive)[0]
+
+
+def picture_names(folder: Path, recursive: bool = True) -> tuple[list[str], dict[str, int]]:
+    """``photo_names``, and how many pictures of other kinds there are, by ending. Raises UnreadableImageError."""
     if not folder.is_dir():
         raise UnreadableImageError(f"{folder}: no such folder; check the path")
-    return sorted(_walk(folder, recursive))
+    names: list[str] = []
+    others: Counter[str] = Counter()
+    for name in _walk(folder, recursive):
+        ending = os.path.splitext(name)[1].lower()
+        if ending in SUFFIXES:
+            names.append(name)
+        elif ending in OTHERS:
+            others[ending] += 1
+    return sorted(names), dict(sorted(others.items()))
 
 
 def _walk(root: Path, recursive: bool) -> Iterator[str]:
+    """Every file that is not hidden."""
     seen: set[str] = set()
     for here, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(here)
@@ -184,7 +204,7 @@ def _walk(root: Path, recursive: bool) -> Iterator[str]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
         for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
+            if not name.startswith("."):
                 yield Path(here, name).relative_to(root).as_posix()
 
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from fgsbir_edge.arrays import Float32, matrix
 from fgsbir_edge.errors import EmptyGalleryError, GalleryMismatchError, UnknownPhotoError
 from fgsbir_edge.gallery.flat import SearchOptions
-from fgsbir_edge.gallery.folder import AddReport, Category, FolderIndexer, OnError, PhotoEncoder, photo_names
+from fgsbir_edge.gallery.folder import AddReport, Category, FolderIndexer, OnError, PhotoEncoder, picture_names
 from fgsbir_edge.gallery.people import People
 from fgsbir_edge.gallery.search import Categories, Chosen, Hit, PhotoIndex
 from fgsbir_edge.gallery.shortlist import Shortlist
@@ -242,14 +242,17 @@ class Gallery:
         """Add the JPEG, PNG, WebP and BMP files of a folder; photos are named by their POSIX path relative to it.
 
         Resumable: files known by name, size and time are skipped, changed ones encoded again, and every 32 photos are committed.
-        Files that cannot be read are skipped, reported and handed to ``on_error``. ``category`` "folder" takes the name of the
-        sub-folder (None for files at the top); another text is given to all; a mapping gives it by name. ``progress`` None shows
-        a bar on stderr where that is a terminal. Raises UnreadableImageError (no such folder), OutputError.
+        Files that cannot be read are skipped, reported and handed to ``on_error``; pictures of other kinds are counted in
+        ``others``. ``category`` "folder" takes the name of the sub-folder (None for files at the top); another text is given to
+        all; a mapping gives it by name. ``progress`` None shows a bar on stderr where that is a terminal. Raises
+        UnreadableImageError (no such folder), OutputError.
         """
         root = Path(folder)
-        names = photo_names(root, recursive)
+        names, others = picture_names(root, recursive)
         try:
-            return FolderIndexer(self._store, engine, root, category, on_error).run(names, progress)
+            report = FolderIndexer(self._store, engine, root, category, on_error).run(names, progress)
+            report.others = others
+            return report
         finally:
             self._index = None
 
