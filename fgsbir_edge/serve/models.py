@@ -138,6 +138,7 @@ class Settings(BaseModel):
     idle_seconds: float
     token_needed: bool
     categories: list[str]
+    keeps: bool  # what people show outlasts the server, in a gallery's file
 
 
 class Photo(BaseModel):

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from fgsbir_edge.gallery.people import MAX_NAME
+from fgsbir_edge.gallery.store import MEMORY
 from fgsbir_edge.serve.models import (
     AdaptBody,
     Adapted,
@@ -111,8 +112,9 @@ def gallery_routes(kiosk: Kiosk, options: ServeOptions) -> APIRouter:
     @routes.get("/settings", response_model=Settings)
     async def settings() -> Facts:
         """What a page must know."""
-        categories = await kiosk.worker.run(lambda engine: engine.gallery.index.categories)
-        return {"idle_seconds": options.idle, "token_needed": options.token is not None, "categories": categories}
+        categories, path = await kiosk.worker.run(lambda engine: (engine.gallery.index.categories, engine.gallery.path))
+        page = {"idle_seconds": options.idle, "token_needed": options.token is not None}
+        return {**page, "categories": categories, "keeps": path != MEMORY}
 
     @routes.get("/photos", response_model=PhotoPage)
     async def photos(

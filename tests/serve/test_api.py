@@ -41,7 +41,7 @@ def ids(client: httpx.Client) -> dict[str, int]:
 def test_the_server_tells_about_itself(client: httpx.Client) -> None:
     assert client.get("/health").json() == {"status": "ok", "photos": PHOTOS}
     assert client.get("/version").json()["model"] == "toy"
-    expected = {"idle_seconds": 60.0, "token_needed": False, "categories": ["even", "odd"]}
+    expected = {"idle_seconds": 60.0, "token_needed": False, "categories": ["even", "odd"], "keeps": True}
     assert client.get("/settings").json() == expected
 
 

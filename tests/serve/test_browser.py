@@ -11,7 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
+from fgsbir_edge.engine import Engine
 from fgsbir_edge.formats import read_sketch
+from fgsbir_edge.pairs import DEMO_FOLDER
+from fgsbir_edge.serve.service import Kiosk
+from fgsbir_edge.serve.worker import Worker
 from tests.serve.browser import DESKTOP, PHONE, PORTRAIT, Screen, chromium, demo_drawing, demo_kiosk
 from tests.serve.running import QUIET, SECONDS, running
 
@@ -84,8 +88,45 @@ def test_drawing_finds_photos_and_a_tap_teaches(screen: NewScreen, api: httpx.Cl
     page.told("Unlearned")
     assert page.settled().index("cuckoo") + 1 == before
     page.page.click("#anew")
-    page.page.wait_for_selector("#person-name:text-is('Nobody')")
+    page.page.wait_for_selector("#person-name:text-is('Who draws?')")
     eventually(lambda: api.get("/people").json()["total"] == 0)
+
+
+def test_an_empty_board_shows_what_could_be_drawn(screen: NewScreen) -> None:
+    page = screen()
+    page.page.wait_for_selector("#ideas img >> nth=11")
+    names = page.page.eval_on_selector_all("#ideas img", "images => images.map((image) => image.alt)")
+    assert len(set(names)) == 12
+    page.draw([LINE])
+    page.settled()
+    assert not page.page.is_visible("#ideas")
+    page.page.click("#clear")
+    page.page.wait_for_selector("#ideas", state="visible")
+
+
+@pytest.mark.parametrize("size", [(320, 568), (390, 844), (667, 375), (844, 390), (1080, 1920), (1280, 800)])
+def test_nothing_runs_out_of_the_screen(screen: NewScreen, size: tuple[int, int]) -> None:
+    page = screen(size=size)
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    board = page.page.locator("#board").bounding_box()
+    assert board["width"] == pytest.approx(board["height"], abs=1)
+    assert board["y"] + board["height"] <= size[1], "the whole board can be drawn on without scrolling"
+    for tool in page.page.locator("#tools button").all():
+        box = tool.bounding_box()
+        assert box["x"] + box["width"] <= size[0]
+        assert box["y"] + box["height"] <= size[1]
+
+
+def test_what_is_kept_is_told(browser: Any, tmp_path: Path) -> None:
+    with Engine.open(gallery=tmp_path / "g", photos=DEMO_FOLDER / "photos", create=True, threads=1):
+        pass
+    for gallery, said in ((tmp_path / "g", "kept in the gallery"), (None, "or the server stops")):
+        kiosk = demo_kiosk() if gallery is None else Kiosk(Worker(lambda: Engine.open(gallery=tmp_path / "g", threads=1)))
+        with running(kiosk) as client:
+            page = Screen(browser, str(client.base_url))
+            page.page.click("#person")
+            assert said in page.page.inner_text("#people-kept")
+            page.context.close()
 
 
 def test_strokes_are_undone_redone_erased_and_saved(screen: NewScreen, tmp_path: Path) -> None:
@@ -219,7 +260,7 @@ def test_people_are_chosen_added_and_forgotten_after_a_question(screen: NewScree
         assert "Bob" in page.page.inner_text("#confirm-text")
         page.page.click(answer)
         eventually(lambda: api.get("/people").json()["total"] == left)  # noqa: B023 - asked at once
-    page.page.wait_for_selector("#person-name:text-is('Nobody')")
+    page.page.wait_for_selector("#person-name:text-is('Who draws?')")
 
 
 def test_it_starts_anew_when_nobody_is_there_and_warns_before(screen: NewScreen, api: httpx.Client) -> None:
@@ -241,7 +282,7 @@ def test_it_starts_anew_when_nobody_is_there_and_warns_before(screen: NewScreen,
     clock.fast_forward(10_000)
     page.page.wait_for_selector(".photo", state="detached")
     assert page.page.is_visible("#hint")
-    assert page.page.inner_text("#person-name") == "Nobody"
+    assert page.page.inner_text("#person-name") == "Who draws?"
     assert page.page.is_disabled("#undo"), "nothing of the one before is left"
     eventually(lambda: api.get("/people").json()["total"] == 0)
 
@@ -250,7 +291,7 @@ def test_doubt_is_told(screen: NewScreen) -> None:
     page = screen()
     answer: dict[str, Any] = {"hits": [{"id": 1, "name": "a.jpg", "category": None, "rank": 1, "distance": 0}], "photos": 32}
     page.page.route("**/search", lambda route: route.fulfill(json=answer))
-    for known, title in ((False, "The nearest of 32 photos, perhaps none that you mean"), (True, "The nearest of 32 photos")):
+    for known, title in ((False, "The nearest of 32 photos; yours may not be among them"), (True, "The nearest of 32 photos")):
         answer["known"] = known
         page.draw([LINE])
         page.page.wait_for_selector(f"#found-title:text-is('{title}')")

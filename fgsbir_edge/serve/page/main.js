@@ -2,6 +2,7 @@
 
 import { call, takeTokenFromAddress, useToken } from "./api.js";
 import { Board } from "./board.js";
+import { Ideas } from "./ideas.js";
 import { Idle } from "./idle.js";
 import { People } from "./people.js";
 import { Refresher } from "./refresh.js";
@@ -18,6 +19,7 @@ takeTokenFromAddress();
 const results = new Results(byId("found"), (hit) => choose(hit));
 const refresher = new Refresher(ask, showFound, tell, (fresh) => { byId("found").dataset.fresh = fresh; });
 const board = new Board(byId("board"), byId("cursor"), drawn);
+const ideas = new Ideas(byId("ideas"), byId("ideas-list"));
 const people = new People(guarded, () => { tell(null); look(); });
 
 function sketch() {
@@ -44,6 +46,7 @@ function look() {
     refresher.drop();
     results.clear();
     byId("invitation").hidden = false;
+    ideas.show(true);
     byId("found-title").textContent = "Photos";
   } else {
     refresher.changed();
@@ -53,8 +56,9 @@ function look() {
 function showFound(found) {
   if (board.empty) return;
   byId("invitation").hidden = true;
+  ideas.show(false);
   results.show(found.hits, chosen);
-  const doubt = found.known === false ? ", perhaps none that you mean" : "";
+  const doubt = found.known === false ? "; yours may not be among them" : "";
   byId("found-title").textContent = `The nearest of ${found.photos} photos${doubt}`;
   clearTimeout(news);
   const first = found.hits.slice(0, 3).map((hit) => short(hit.name)).join(", ");
@@ -82,7 +86,7 @@ async function choose(hit) {
   }
 }
 function learned(name, before, after, answer) {
-  if (answer.pairs === 1) return `You meant ${name}, which comes ${place(after)}. Show one more, and it begins to learn.`;
+  if (answer.pairs === 1) return `You meant ${name}, which comes ${place(after)}. Show one more, and learning begins: clear, draw another, tap it.`;
   const places = `Before, it came ${place(before)}; now it comes ${place(after)}.`;
   return answer.learned ? `You meant ${name}. ${places}` : `You meant ${name}: kept, but nothing has changed. ${places}`;
 }
@@ -140,6 +144,7 @@ function startAnew() {
   take("pen");
   tell(null);
   byId("news").textContent = "";
+  ideas.renew(() => board.empty);
   scrollTo(0, 0);
   byId("board").focus({ focusVisible: false });
 }
@@ -183,9 +188,13 @@ async function begin() {
     const names = settings.categories.length > 1 ? settings.categories : [];
     byId("category").replaceChildren(new Option("all", ""), ...names.map((name) => new Option(name)));
     byId("category-label").hidden = names.length === 0;
+    byId("people-kept").textContent = settings.keeps
+      ? "What you show is kept in the gallery until you are forgotten."
+      : "What you show is kept until you are forgotten, or the server stops.";
     const inUse = () => !board.empty || board.canUndo || people.person !== null;
     new Idle(byId("idle"), byId("idle-left"), settings.idle_seconds, inUse, startAnew);
     document.body.dataset.ready = "true";
+    ideas.renew(() => board.empty);
   } catch (fault) {
     tell(fault);
     setTimeout(begin, 3000);

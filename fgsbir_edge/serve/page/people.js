@@ -1,4 +1,4 @@
-// Who draws: nobody, a guest, or somebody whom the gallery knows; chosen, added and forgotten in a dialog.
+// Who draws: nobody yet, a guest, or somebody whom the gallery knows; chosen, added and forgotten in a dialog.
 
 import { call } from "./api.js";
 
@@ -20,7 +20,9 @@ export class People {
     if (this.guest && person !== this.person) this.forgetGuest();
     this.person = person;
     this.guest = guest;
-    byId("person-name").textContent = guest ? "Guest" : person ?? "Nobody";
+    const name = guest ? "Guest" : person;
+    byId("person-name").textContent = name ?? "Who draws?";
+    byId("person").setAttribute("aria-label", name === null ? "Who draws?" : `Who draws: ${name}`);
     this.onChange();
   }
   // The one who draws; a guest where nobody was chosen.
@@ -43,7 +45,7 @@ export class People {
   async open() {
     byId("people-fault").textContent = "";
     byId("people-new").value = "";
-    byId("people-list").replaceChildren(this.row(null, "Nobody", "nothing is learned of you"));
+    byId("people-list").replaceChildren(this.row(null, "A guest", "forgotten when the page starts anew"));
     this.next = "";
     if (!this.dialog.open) this.dialog.showModal();
     await this.more();
@@ -64,8 +66,12 @@ export class People {
     who.type = "button";
     who.className = "who";
     who.textContent = `${name}, ${note}`;
-    who.setAttribute("aria-pressed", String(person === this.person));
-    who.addEventListener("click", () => { this.choose(person); this.dialog.close(); });
+    const already = person === this.person || (person === null && this.guest);
+    who.setAttribute("aria-pressed", String(already));
+    who.addEventListener("click", () => {
+      if (!already) this.choose(person);
+      this.dialog.close();
+    });
     row.append(who);
     if (person !== null) {
       const forget = document.createElement("button");
