@@ -36,25 +36,28 @@ def make_workplace(folder: Path) -> None:
     write_samples(folder)
 
 
-def run(snippet: Snippet, folder: Path, modules: tuple[str, ...]) -> None:
+def run(snippet: Snippet, folder: Path, modules: tuple[str, ...]) -> str:
     """Run Python and shell, write titled blocks to their file; of ``python -m`` those of the packages named.
 
-    Raises AssertionError with what a command said when it fails.
+    Returns what was printed. Raises AssertionError with what a command said when it fails.
     """
+    said = ""
     if snippet.title:
         (folder / snippet.title).write_text(snippet.body, encoding="utf-8")
     elif snippet.language == "python":
-        _succeed([sys.executable, "-c", snippet.body], folder)
+        said = _succeed([sys.executable, "-c", snippet.body], folder)
     elif snippet.language == "bash":
         for line in snippet.body.splitlines():
             words = shlex.split(line, comments=True)
             if words[:1] == ["fgsbir-edge"]:
-                _succeed([sys.executable, "-c", ENTRY, *words[1:]], folder)
+                said += _succeed([sys.executable, "-c", ENTRY, *words[1:]], folder)
             elif words[:2] == ["python", "-m"] and words[2].partition(".")[0] in modules:
-                _succeed([sys.executable, *words[1:]], folder)
+                said += _succeed([sys.executable, *words[1:]], folder)
+    return said
 
 
-def _succeed(command: list[str], folder: Path) -> None:
+def _succeed(command: list[str], folder: Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout

@@ -175,6 +175,7 @@ def test_demo_is_adapt_over_the_demo_folder(
     facts = json.loads(run("demo", "--bundle", bundle_path, "--json")[1])
     assert (facts["task"], facts["pairs"], facts["queries"]) == ("person ann", 5, PHOTOS - 5)
     assert json.loads(run("demo", "--bundle", bundle_path, "--user", "bob", "--json")[1])["task"] == "person bob"
+    assert "the others: fgsbir-edge demo --user bob\n" in run("demo", "--bundle", bundle_path)[1]
 
 
 def test_contact_sheets_frame_the_true_photo(run: Run, data_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tests.snippets import ROOT, make_workplace, run, snippets
@@ -21,5 +22,10 @@ def test_snippets_run(tmp_path: Path) -> None:
     make_workplace(tmp_path)
     found = snippets(README)
     assert {"python", "bash"} <= {snippet.language for snippet in found}
-    for snippet in found:
-        run(snippet, tmp_path, MODULES)
+    said = [run(snippet, tmp_path, MODULES) for snippet in found]
+    assert said[0].splitlines()[0] == "basset.jpg", "the first thing that a reader sees is a drawing that finds its photo"
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8")):
+        assert (ROOT / target).exists(), f"README.md links to {target}, which is not there"

@@ -32,6 +32,12 @@ def test_tutorial(name: str, tmp_path: Path) -> None:
     assert follow((name,), tmp_path, ("fgsbir_edge",)) >= 2
 
 
+def test_embedding_goes_on_from_the_first(tmp_path: Path) -> None:
+    follow(("your_photos",), tmp_path, ("fgsbir_edge",))
+    for snippet in snippets(ROOT / "docs" / "embed.md"):
+        run(snippet, tmp_path, ("fgsbir_edge",))
+
+
 @pytest.mark.slow
 @pytest.mark.torch
 def test_tutorials_of_training(tmp_path: Path) -> None:

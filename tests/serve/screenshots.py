@@ -60,6 +60,7 @@ def taught(screen: Screen) -> None:
     screen.photo(SECOND).click()
     screen.told("now it comes")
     screen.page.mouse.move(2, 2)
+    screen.page.evaluate("scrollTo(0, 0)")
     screen.page.wait_for_function("[...document.images].every((image) => image.complete)")
 
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from fgsbir_edge.cli import main
+from fgsbir_edge.samples import write_samples
 from tests.serve.browser import demo_kiosk
 from tests.serve.running import running
 
@@ -24,9 +25,7 @@ HOME = "http://127.0.0.1:8000/"
 def test_every_curl_command_is_answered(tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    from fgsbir_edge.pairs import DEMO_FOLDER
-
-    shutil.copy(next((DEMO_FOLDER / "sketches").glob("*/robin.png")), tmp_path / "robin.png")
+    write_samples(tmp_path)
     assert len(CURLS) > 10
     with running(demo_kiosk()) as client:
         for line in CURLS:
