@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
 
 
 def whole(text: str) -> int:
     """A whole number."""
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+    return _read(int, text, "no whole number")
 
 
 def positive(text: str) -> int:
@@ -24,10 +24,7 @@ def positive(text: str) -> int:
 
 def number(text: str) -> float:
     """Any number; infinity and NaN too."""
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    return _read(float, text, "no number")
 
 
 def finite(text: str) -> float:
@@ -68,3 +65,10 @@ def port(text: str) -> int:
     if not 0 <= value <= 65535:
         raise argparse.ArgumentTypeError(f"{value} is no port, expected 0 to 65535")
     return value
+
+
+def _read(kind: type[Number], text: str, otherwise: str) -> Number:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is {otherwise}") from None

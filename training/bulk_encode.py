@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from fgsbir_edge.arguments import positive
 from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.console import put_json, run, say
 from fgsbir_edge.encoder.backends import BACKENDS, CPU, Setting, missing, open_encoder
@@ -63,23 +64,16 @@ def parser() -> argparse.ArgumentParser:
     add("--no-recursive", action="store_true", help="leave sub-folders out")
     add("--per-shard", type=_per_shard, default=PER_SHARD, help=f"photos to a shard, a multiple of {BATCH} ({PER_SHARD})")
     many = options.add_argument_group("processes")
-    many.add_argument("--devices", type=_count, help="processes on each machine (1); on GPUs they take turns")
-    many.add_argument("--num-nodes", type=_count, help="machines (1)")
-    many.add_argument("--threads", type=_count, default=1, help="processor threads of each process's encoder (1)")
+    many.add_argument("--devices", type=positive, help="processes on each machine (1); on GPUs they take turns")
+    many.add_argument("--num-nodes", type=positive, help="machines (1)")
+    many.add_argument("--threads", type=positive, default=1, help="processor threads of each process's encoder (1)")
     many.add_argument("--backend", choices=("auto", *BACKENDS), default="auto", help=f"of the encoder; auto: {' or '.join(AUTO)}")
     many.add_argument("--variant", default="fp32", help="of the bundle (fp32)")
     return options
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
-    return value
-
-
 def _per_shard(text: str) -> int:
-    value = _count(text)
+    value = positive(text)
     if value % BATCH or value > MOST_PHOTOS:
         raise argparse.ArgumentTypeError(f"{value} is no multiple of {BATCH} up to {MOST_PHOTOS}")
     return value

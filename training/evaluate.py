@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from fgsbir_edge.adapt import AdaptOptions
+from fgsbir_edge.arguments import whole
 from fgsbir_edge.console import put_json, run, say
 from fgsbir_edge.encoder.onnx import default_threads
 from fgsbir_edge.files import write_atomic
@@ -69,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _count(text: str, limit: int = 1000) -> int:
     """A number of things, from 1 to `limit`."""
-    value = int(text)
+    value = whole(text)
     if not 1 <= value <= limit:
         raise argparse.ArgumentTypeError(f"{value} is not between 1 and {limit}")
     return value

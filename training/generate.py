@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from fgsbir_edge.arguments import positive
 from fgsbir_edge.console import put_json, run, say
 from fgsbir_edge.encoder.onnx import default_threads
 from fgsbir_edge.errors import EmptySketchError, FgsbirError, OutputError, UnreadableImageError
@@ -181,23 +182,15 @@ def _entry(photos: PhotoList, item: DrawnPhoto, only_drawings: bool) -> SheetEnt
 def add_drawing_options(options: argparse.ArgumentParser) -> None:
     """The options of drawing that other commands have too."""
     add = options.add_argument
-    add("--samples", type=_count, default=1, help="drawings of each photo (1)")
+    add("--samples", type=positive, default=1, help="drawings of each photo (1)")
     add("--temperature", type=float, default=ArtistOptions.temperature, help="of chance; 1: as learned (%(default)s)")
     add("--pen-temperature", type=float, default=ArtistOptions.pen_temperature, help="of lifting and ending (%(default)s)")
     add("--greedy", action="store_true", help="the likeliest line at every step, no chance")
     add("--seed", type=int, default=0)
-    add("--batch", type=_count, default=ArtistOptions.batch, help="photos encoded at a time (%(default)s)")
-    add("--threads", type=_count, default=default_threads(), help="of the generator and of decoding photos")
+    add("--batch", type=positive, default=ArtistOptions.batch, help="photos encoded at a time (%(default)s)")
+    add("--threads", type=positive, default=default_threads(), help="of the generator and of decoding photos")
     add("--device", default="cpu", help="where the generator runs: cpu, or cuda where there is a GPU (%(default)s)")
-    add("--limit", type=_count, metavar="N", help="draw N photos only, spread over the folder by a hash of their names")
-
-
-def _count(text: str) -> int:
-    """A number of things, 1 or more."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
-    return value
+    add("--limit", type=positive, metavar="N", help="draw N photos only, spread over the folder by a hash of their names")
 
 
 def artist_options(arguments: argparse.Namespace, *, attention: bool = False) -> ArtistOptions:
@@ -222,7 +215,7 @@ def parser() -> argparse.ArgumentParser:
     add("--split", choices=("all", "validation"), default="all", help="validation: photos that training holds back")
     add("--animate", nargs="*", choices=("svg", "gif"), default=[], help="animations of every drawing")
     add("--attention", action="store_true", help="pictures of where the generator looked, one a point")
-    add("--sheet", type=_count, default=0, metavar="N", help="contact sheet of N photos")
+    add("--sheet", type=positive, default=0, metavar="N", help="contact sheet of N photos")
     add("--sheet-drawings-only", action="store_true", help="on it no photos and people's sketches: they may not be yours to show")
     add_drawing_options(options)
     return options
