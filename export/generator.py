@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from export.agreement import ParityError
-from export.onnx_encoder import OPSET, clean, serialised
+from export.onnx_encoder import OPSET, clean, quiet, serialised
 from fgsbir_edge.console import put_json, run
 from fgsbir_edge.errors import BundleFormatError
 from fgsbir_edge.files import pack_tensors, read_bounded, unpack_tensors, write_atomic
@@ -128,7 +128,7 @@ def graph(module: nn.Module, example: tuple[Tensor, ...], inputs: tuple[str, ...
     """A module as ONNX with a free batch dimension, checked against PyTorch. Raises ParityError."""
     module.eval()
     batch = torch.export.Dim("batch", min=1, max=4096)
-    with warnings.catch_warnings():  # that inputs share their batch dimension is meant
+    with quiet(), warnings.catch_warnings():  # that inputs share their batch dimension is meant
         warnings.filterwarnings("ignore", "# The axis name: batch", UserWarning)
         program = torch.onnx.export(
             module,

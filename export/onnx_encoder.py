@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,20 +37,35 @@ def export_model(encoder: Encoder | LightEncoder) -> onnx.ModelProto:
     import torch
 
     example = torch.zeros(2, 3, encoder.config.size, encoder.config.size)
-    program = torch.onnx.export(
-        encoder.eval().to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
-        (example,),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=["image"],
-        output_names=["features"],
-        dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1, max=1024)}},
-        external_data=False,
-        verbose=False,
-    )
+    with quiet():
+        program = torch.onnx.export(
+            encoder.eval().to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=["features"],
+            dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1, max=1024)}},
+            external_data=False,
+            verbose=False,
+        )
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing; check the PyTorch version (2.13 is tested)")
     return clean(onnxslim.slim(program.model_proto))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the exporter says of packages that it does not need here, and of its own future."""
+    log = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = log.level
+    log.setLevel(logging.ERROR)  # four lines on torchvision, which nothing here uses
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def serialised(model: onnx.ModelProto) -> bytes:

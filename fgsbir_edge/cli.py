@@ -193,23 +193,22 @@ def _query(arguments: argparse.Namespace, stages: Stages) -> int:
         with stages.stage("search"):
             found = engine.gallery.search(features, wanted(arguments.top, engine.confidence), **search)[0]
             hits = answer(found, arguments.top, engine.confidence, adapter=adapter, none_below=arguments.none_below)
-        rank = None if arguments.true is None else engine.gallery.ranks(features, [arguments.true], **search)[0]
+        true = None if arguments.true is None else engine.gallery.name_of(arguments.true) or arguments.true
+        rank = None if true is None else engine.gallery.ranks(features, [true], **search)[0]
         if arguments.sheet is not None:
             from fgsbir_edge.sheet import TOP, Row, sketch_picture, write_sheet
 
-            row = Row(
-                "query" if rank is None else f"query\nrank {rank}", sketch_picture(sketch), hits[:TOP], arguments.true, rank
-            )
+            row = Row("query" if rank is None else f"query\nrank {rank}", sketch_picture(sketch), hits[:TOP], true, rank)
             write_sheet(arguments.sheet, os.path.basename(arguments.sketch), [row], engine.gallery)
     if arguments.json:
-        facts = {"hits": [_hit(hit) for hit in hits], "true": arguments.true, "rank": rank, "millis": stages.rounded()}
+        facts = {"hits": [_hit(hit) for hit in hits], "true": true, "rank": rank, "millis": stages.rounded()}
         put_json({"sketch": arguments.sketch, **_belief(hits), **facts})
         return 0
     for hit in hits:
         sure = "" if hit.confidence is None else f"\t{hit.confidence:.3f}"
         put(f"{hit.rank}\t{hit.distance:.4f}\t{hit.name}\t{hit.category or ''}{sure}")
     if rank is not None:
-        put(f"true photo {arguments.true}: rank {rank}")
+        put(f"true photo {true}: rank {rank}")
     if hits.in_gallery is not None:
         belief = f"{100 * hits.in_gallery:.0f} %"
         sure = f"{belief} sure that the photo you mean is in the gallery"

@@ -69,12 +69,15 @@ class Learner:
         self._engine, self._options, self._max_pairs = engine, options, max_pairs
 
     def show(self, person: str, sketch: SketchLike, photo: str) -> Feedback:
-        """Note that ``person`` meant ``photo`` (a name in the gallery) by ``sketch``; a new name is a new person.
+        """Note that ``person`` meant ``photo`` (its name in the gallery, or the file it was indexed from) by ``sketch``.
+
+        A new name of a person is a new person.
 
         Raises UnknownPhotoError, ValueError (no name), OutputError (nothing is changed), and what reading a sketch raises.
         """
-        self._engine.gallery.positions([photo])  # before the sketch costs an encoding
-        return self.show_features(person, self._engine.encode_sketches([sketch]), [photo])
+        name = self._engine.gallery.name_of(photo) or photo
+        self._engine.gallery.positions([name])  # before the sketch costs an encoding
+        return self.show_features(person, self._engine.encode_sketches([sketch]), [name])
 
     def show_features(self, person: str, sketches: ArrayLike, photos: Sequence[str]) -> Feedback:
         """``show`` for k pairs, from features [k, C] of the sketches: one step, which one ``undo`` takes back.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fgsbir_edge.sketch import Sketch
 
 DEMO_FOLDER = Path(__file__).parent / "demo"
+SHOWN = 10  # names in a message
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,17 @@ class DataFolder:
         """The pairs of a person and of a category. Raises PairsFormatError when there is none."""
         chosen = [pair for pair in self.pairs if user in (None, pair.user) and category in (None, pair.category)]
         if not chosen:
-            raise PairsFormatError(f"{self.root}: no pairs of user {user!r} and category {category!r}; see its pairs.csv")
+            raise PairsFormatError(f"{self.root}: {self._nothing_of(user, category)}")
         return chosen
+
+    def _nothing_of(self, user: str | None, category: str | None) -> str:
+        """What was asked for in vain, and what there is."""
+        asked = {"user": user, "category": category}
+        wanted = " and ".join(f"{name} {value!r}" for name, value in asked.items() if value is not None) or "anything"
+        categories = list(dict.fromkeys(pair.category for pair in self.pairs if pair.category))
+        names = (("users", self.users), ("categories", categories))
+        there = "; ".join(f"{name} {', '.join(some[:SHOWN])}" for name, some in names if some)
+        return f"no pairs of {wanted}; its pairs.csv has {there or 'neither users nor categories'}"
 
     def sketch(self, name: str) -> Sketch | Drawing:
         """A sketch by its name in the table. Raises UnreadableImageError when there is none, and what the readers raise."""

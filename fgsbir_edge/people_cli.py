@@ -13,7 +13,7 @@ PEOPLE = "The people that a gallery knows: list, undo, forget, export, import."
 def add_feedback_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``fgsbir-edge feedback``."""
     parser.add_argument("sketch", help="SVG, ndjson, npz, npy, pickle of QMUL coordinates, or an image of a drawing")
-    parser.add_argument("photo", help="the photo that is meant, as 'list' prints it")
+    parser.add_argument("photo", help="the photo that is meant, as 'list' prints it, or its file")
     parser.add_argument("--person", required=True, metavar="NAME", help="a new name is a new person")
     _add_common(parser)
 

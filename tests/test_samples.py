@@ -9,7 +9,8 @@ from PIL import Image
 
 from fgsbir_edge import console
 from fgsbir_edge.cli import main
-from fgsbir_edge.errors import OutputError
+from fgsbir_edge.engine import Engine
+from fgsbir_edge.errors import OutputError, PairsFormatError
 from fgsbir_edge.gallery.folder import picture_names
 from fgsbir_edge.pairs import DEMO_FOLDER, DataFolder, draw_support, read_pair_files
 from fgsbir_edge.samples import SHOTS, write_samples
@@ -79,3 +80,22 @@ def test_counts_and_reasons_in_words() -> None:
     assert [console.counted(n, "pair") for n in (0, 1, 2)] == ["0 pairs", "1 pair", "2 pairs"]
     assert console.counted(2, "person", "people") == "2 people"
     assert console.by_reason({"a": "x", "b": "", "c": "x"}) == [("a, c", "x"), ("b", "")]
+
+
+def test_a_wrong_user_is_told_who_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--user", "nobody"]) == PairsFormatError.exit_code
+    assert "no pairs of user 'nobody'; its pairs.csv has users u1593, u3230, u8033; categories car," in capsys.readouterr().err
+
+
+def test_a_photo_may_be_named_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_samples(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with Engine.open(gallery="g", create=True, threads=1) as engine:
+        engine.index("photos")
+    assert main(["feedback", "sketches/pug.png", "photos/pug.jpg", "--person", "ann", "--gallery", "g"]) == 0
+    assert main(["query", "sketches/pug.png", "--gallery", "g", "--true", "photos/pug.jpg"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("ann, 1 pair: ")
+    assert "true photo pug.jpg: rank " in out
