@@ -34,6 +34,9 @@ def page(results: Path) -> str:
         "generation": semi.generation(paper, generator),
         "without": adapting.without(paper, adaptation),
         "adapted": adapting.adapted(paper, adaptation),
+        "regularisers": adapting.regularisers(paper, adaptation),
+        "steps": adapting.steps(paper, adaptation),
+        "widths": adapting.widths(paper, adaptation),
         "released": adapting.released(default),
     }
     return TEMPLATE.read_text(encoding="utf-8").format_map(tables)

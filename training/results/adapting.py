@@ -22,6 +22,15 @@ TITLES = {
 }
 SETTINGS = ("category", "person")
 KS = ("1", "5", "10")
+REGULARISERS = {
+    "ours": "all",
+    "ours-domain": "without the domain discriminator",
+    "ours-semantic": "without the semantic decoder",
+    "ours-category": "without the category classifier",
+    "ours-intra": "without the triplet of one photo",
+    "classifier alone": "category classifier alone",
+    "ours-all": "none",
+}
 
 
 def without(paper: Json, adaptation: Json) -> str:
@@ -41,6 +50,35 @@ def adapted(paper: Json, adaptation: Json) -> str:
             rows.append([TITLES[name], k, *_theirs(by_k[k]), *ours])
     header = _header("", ["ours, categories", "ours, people"])
     return table([header[0], "k", *header[1:]], rows)
+
+
+def regularisers(paper: Json, adaptation: Json) -> str:
+    """The full method without one regulariser or without all, k = 5; ours over fixed features."""
+    rows = []
+    for name, title in REGULARISERS.items():
+        cells = [adaptation["settings"][setting]["regularisers"].get(name) for setting in SETTINGS]
+        ours = [NOTHING if cell is None else gained(cell) for cell in cells]
+        rows.append([title, *_theirs(paper["regularisers"]["rows"][name]), *ours])
+    return table(["Acc@1, k = 5", "paper: Sketchy", "ShoeV2", "ours, categories", "ours, people"], rows)
+
+
+def steps(paper: Json, adaptation: Json) -> str:
+    """A head trained for one inner step, after none to 20 of them, k = 5."""
+    return _curve("inner steps", paper["steps"], {name: adaptation["settings"][name]["steps"]["ours"] for name in SETTINGS})
+
+
+def widths(paper: Json, adaptation: Json) -> str:
+    """The full method with heads of other widths, k = 5."""
+    return _curve("width of the head", paper["widths"], {name: adaptation["settings"][name]["widths"] for name in SETTINGS})
+
+
+def _curve(axis: str, paper: Json, ours: Json) -> str:
+    rows = []
+    for x in sorted({*ours["category"], *paper["category"]}, key=int):
+        theirs = _theirs([paper[name].get(x) for name in SETTINGS])
+        cells = [ours[name].get(x) for name in SETTINGS]
+        rows.append([x, *theirs, *(NOTHING if cell is None else gained(cell) for cell in cells)])
+    return table([axis, "paper: Sketchy", "ShoeV2", "ours, categories", "ours, people"], rows)
 
 
 def released(default: Json) -> str:
