@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fgsbir_edge.arguments import finite, positive, prior, whole
-from fgsbir_edge.console import Stages, exit_codes, put, put_json, run, say
+from fgsbir_edge.console import Stages, counted, exit_codes, put, put_json, run, say
 from fgsbir_edge.errors import NoPairsError
 from fgsbir_edge.pairs import DEMO_FOLDER, DataFolder, Pair, draw_support, parse_pair, read_pair_files
 from fgsbir_edge.ranking import summary
@@ -270,7 +270,8 @@ def _facts(engine: Engine, task: Task, result: AdaptResult, outcome: Outcome, st
 
 def _text(facts: dict[str, Any], stages: Stages, others: Sequence[str]) -> str:
     margin = "" if facts["margin"] is None else f", margin {facts['margin']:.3f}"
-    counts = f"{facts['pairs']} pairs to learn from, {facts['queries']} queries, gallery of {facts['gallery']} photos"
+    pairs, queries = counted(facts["pairs"], "pair"), counted(facts["queries"], "query", "queries")
+    counts = f"{pairs} to learn from, {queries}, gallery of {counted(facts['gallery'], 'photo')}"
     lines = [f"{facts['task']}: {counts}"]
     if facts["before"] is None:
         lines.append("no queries: give --queries CSV to see retrieval before and after")

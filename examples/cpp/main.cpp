@@ -137,6 +137,7 @@ int main(int argc, char** argv) {
         const std::string command = words.empty() ? "" : words[0];
         if (command == "draw") draw(words);
         else if (command == "find") find(parse(words));
+        else if (command == "--help" || command == "-h") std::fputs(kUsage, stdout);
         else throw UsageError("expected draw or find");
         if (std::fflush(stdout) != 0) throw std::runtime_error("standard output cannot be written");
         return 0;

@@ -282,6 +282,12 @@ def test_damaged_packs_are_refused_by_name(robot: Path, toy: Callable[[Head], Sc
         assert not done.stdout
 
 
+def test_help_is_no_error(robot: Path) -> None:
+    done = run(robot, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("fgsbir_robot draw PACK")
+
+
 def test_bad_words_and_sketches_have_clear_errors(robot: Path, toy: Callable[[Head], Scene]) -> None:
     place = toy(toy_head())
     pack, sketches = (str(place.folder / name) for name in ("robot.pack", "sketches.pack"))
