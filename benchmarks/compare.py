@@ -11,15 +11,23 @@ from benchmarks.samples import ratio
 from benchmarks.tables import number, table
 
 
+def read_result(path: Path) -> dict[str, Any]:
+    """A result as JSON. Raises SystemExit for anything else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or "rows" not in found:
+            raise ValueError("it has no rows")
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{path}: cannot be read as a result ({error}); give the JSON of an earlier run") from error
+    return found
+
+
 def comparison(new: Mapping[str, Any], path: Path) -> str:
     """Time of each row over its time in the earlier result at ``path``, with the 95 % interval; below 1 is faster than before.
 
     Rows that only one of the two has are named. Raises SystemExit when the file is not a result of the same benchmark.
     """
-    try:
-        old = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"{path}: cannot be read as a result ({error}); give the JSON of an earlier run") from error
+    old = read_result(path)
     if old.get("question") != new["question"]:
         raise SystemExit(
             f"{path}: answers {old.get('question')!r}, this run {new['question']!r}; give a result of the same benchmark"

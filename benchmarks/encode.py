@@ -36,7 +36,7 @@ RESULT = Path(__file__).parents[1] / "docs" / "results" / "encode.json"
 BATCHES, THREADS = (1, 8), (1, 2)
 EAGER, COMPILED = "torch eager", "torch.compile"
 LEAST = {FP32: 0.999, "fp16": 0.99, "int8": 0.9, "int8_cpu": 0.9}  # cosine to PyTorch: right, if less precise
-_RELEASED = EncoderConfig(
+RELEASED = EncoderConfig(
     size=160,
     features=240,
     embedding=240,
@@ -57,7 +57,7 @@ class Subject:
     weights: str
 
     @classmethod
-    def random(cls, config: EncoderConfig = _RELEASED) -> Subject:
+    def random(cls, config: EncoderConfig = RELEASED) -> Subject:
         """`config` with random weights, quantised with ranges from noise."""
         encoder = build_encoder(config, seed=0).eval()
         model = export_model(encoder)
@@ -177,7 +177,7 @@ def main() -> None:
     if arguments.bundle is not None:
         subject = Subject.read(arguments.bundle, arguments.checkpoint)
     else:
-        subject = Subject.random(replace(_RELEASED, size=96, grids=(3, 2)) if arguments.quick else _RELEASED)
+        subject = Subject.random(replace(RELEASED, size=96, grids=(3, 2)) if arguments.quick else RELEASED)
     options = Options(arguments.rounds, Options.turn_ms, not arguments.no_compile, arguments.batches, arguments.threads)
     figures = run(subject, replace(options, rounds=1, turn_ms=1.0) if arguments.quick else options)
     out = arguments.out or (None if arguments.quick else RESULT)

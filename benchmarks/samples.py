@@ -20,10 +20,10 @@ def summary(samples: ArrayLike) -> dict[str, Any]:
     table = np.asarray(samples, dtype=np.float64)
     if table.size == 0:
         raise ValueError("no samples to summarise: at least one round of one call is needed")
-    p05, median, p95, p99 = np.percentile(table, (5, 50, 95, 99))
+    p05, median, p90, p95, p99 = np.percentile(table, (5, 50, 90, 95, 99))
     by_round = table.reshape(len(table), -1)
     rounds, best = np.median(by_round, axis=1), by_round.min(axis=0).mean()
-    figures = {"median": median, "min": table.min(), "p05": p05, "p95": p95, "p99": p99, "best": best}
+    figures = {"median": median, "min": table.min(), "p05": p05, "p90": p90, "p95": p95, "p99": p99, "best": best}
     return {
         **{name: significant(value) for name, value in figures.items()},
         "calls": int(table.size),

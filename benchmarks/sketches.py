@@ -68,7 +68,7 @@ def load(data: str | None, limit: int | None = None) -> SketchSet:
     if file and file.is_file():
         return SketchSet("ChairV2", "all vector sketches of the folder given", _chairs(file)[:limit])
     why = "no data folder given" if not folder else "no chairv2/strokes.npz in the data folder"
-    return SketchSet("bundled drawings", f"traced lines of the bundled drawings, {why}", _traces(limit))
+    return SketchSet("bundled drawings", f"traced lines of the bundled drawings, {why}", traces(limit))
 
 
 def _chairs(file: Path) -> list[Sketch]:
@@ -81,9 +81,15 @@ def _chairs(file: Path) -> list[Sketch]:
     return sketches
 
 
-def _traces(limit: int | None) -> list[Sketch]:
-    files = sorted((DEMO_FOLDER / "sketches").glob("*/*.png"))[:limit]
-    return [_traced(Drawing.from_image(Image.open(file).convert("RGB").resize((SIDE, SIDE))).ink) for file in files]
+def drawing_files() -> list[Path]:
+    """The bundled drawings; each is named as the photo that it means."""
+    return sorted((DEMO_FOLDER / "sketches").glob("*/*.png"))
+
+
+def traces(limit: int | None) -> list[Sketch]:
+    """The first of them as strokes."""
+    opened = (Image.open(file).convert("RGB").resize((SIDE, SIDE)) for file in drawing_files()[:limit])
+    return [_traced(Drawing.from_image(image).ink) for image in opened]
 
 
 def _traced(ink: NDArray[np.float32]) -> Sketch:

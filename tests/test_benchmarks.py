@@ -200,7 +200,7 @@ def test_gate_on_smooth_and_normalised_answers(sketches: SketchSet):
     assert not gate.normalised("dilated", [(0, floats + 1e-5)], normalise, 1e-6).passed
 
 
-def test_traces_cover_the_bundled_drawings(sketches: SketchSet):
+def testtraces_cover_the_bundled_drawings(sketches: SketchSet):
     from PIL import Image
 
     from fgsbir_edge.formats.drawing import Drawing
