@@ -132,6 +132,7 @@ bench: $(VENV)/.development
 	$(BIN)/python -m benchmarks.meta
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.end_to_end
 	$(BIN)/python -m benchmarks.document
 
 # Into runs/release/NAME, where each release.json notes what its steps took; a run that was stopped goes on.

@@ -43,6 +43,8 @@ class Starts:
 
     def race(self, report: Report, starts: int, *, research: bool) -> None:
         """Add rows of ``starts`` processes of each kind, begun in turns; one more of each goes before and is not counted."""
+        if not starts:
+            return
         kinds = self._ours()
         if research:
             self._hand_over()

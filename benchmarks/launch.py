@@ -1,4 +1,4 @@
-"""Run one command and say how it went: ``python benchmarks/launch.py COMMAND...`` prints JSON, or ends with 1 and what went wrong.
+"""Run one command and say how it went: ``python benchmarks/launch.py COMMAND...`` prints JSON, or ends with 1 and says why.
 
 A process of its own, and a small one, because the highest memory that Linux tells of a process includes what its parent had when
 it was started.
