@@ -77,12 +77,13 @@ weights on the same input, distances to all photos, autograd over the papers' in
 the inner loop. One thread. Stages are milliseconds of the processor, so that other work on the machine counts for little;
 `by the clock` is what one waits. `head and search` begins at features. `adapt as the papers do` is the same loss, pairs and
 five steps for all, on sketches and photos, without a guard; ours as released is one step on sketches alone, what sketches
-have in common taken away, and the guard, which ranks left-out pairs among all photos. After it photos stay where they are;
-where an adapter moves them too, as the papers' does, the first search embeds all of them anew. Times do not depend on what
-random photos look like.
+have in common taken away, and the guard, which ranks left-out pairs among all photos and takes nearly all of that time.
+After it photos stay where they are; where an adapter moves them too, as the papers' does, the first search embeds all of
+them anew. Times do not depend on what random photos look like.
 
 Processes are timed from their start to their first word, which comes when the work is done, and, of the processor, to their
-end: memory is the highest. The files are in the system's cache, and bytecode is written already. Ours is `fgsbir-edge query
+end: memory is the highest. The machine was busy with other work, which the clock counts too: on a quiet core it says about
+what the processor says. Files are in the system's cache, and bytecode is written already. Ours is `fgsbir-edge query
 DRAWING.png` and `python -m fgsbir_edge.adapt` over a gallery file, five PNG drawings, one thread; in the last row the photos
 are files that the gallery does not hold, each of which is encoded five times over, shifted. What a start does not need is
 not loaded; storing the network as ONNX Runtime optimises it would save 5 ms, twice the size of the model, and tie the file
