@@ -95,9 +95,12 @@ def train(
     torch.set_num_threads(config.run.threads)
     if config.student.features != bundle.head.features:
         raise ConfigError(f"student.features is {config.student.features}, the teacher's are {bundle.head.features}; set it so")
+    if config.run.workers:
+        raise ConfigError("run.workers is set, but drawings are made where they are learned from; leave it out")
     spec = config.spec(bundle.input)
     large, light = (Side.open(config.data.sources, data, each, config.data.augmentation, cache) for each in (bundle.input, spec))
-    teacher = Teacher(bundle, DrawingStream(large, light, config.data.pairs, config.run.seed), config.run.threads)
+    stream = DrawingStream(large, light, config.data.pairs, config.run.seed)
+    teacher = Teacher(bundle, stream, config.run.threads, keep=config.batches > 0)
     validator = LightValidator(chosen_sets(config.data, data), bundle, teacher.encode, spec)
     if config.run.score not in validator.teacher:
         raise ConfigError(f"run.score is {config.run.score!r}; there are {', '.join(validator.teacher)}")

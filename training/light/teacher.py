@@ -19,11 +19,12 @@ from training.models.encoder import EmbeddingHead
 
 @dataclass
 class Teacher:
-    """A bundle on ONNX Runtime. Targets are kept, as float16, so that a batch that comes again costs nothing."""
+    """A bundle on ONNX Runtime. With `keep` targets are kept, as float16, so that a batch that comes again costs nothing."""
 
     bundle: Bundle
     stream: DrawingStream
     threads: int = 1
+    keep: bool = True
     targets: dict[int, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -31,10 +32,13 @@ class Teacher:
 
     def features(self, number: int) -> Tensor:
         """Unit features float32 [B,C] of batch `number` of the stream."""
-        if number not in self.targets:
+        found = self.targets.get(number)
+        if found is None:
             pixels = self.stream.draw(self.stream.teacher, number)
-            self.targets[number] = torch.from_numpy(self.encode(pixels.contiguous().numpy())).half()
-        return self.targets[number].float()
+            found = torch.from_numpy(self.encode(pixels.contiguous().numpy())).half()
+            if self.keep:
+                self.targets[number] = found
+        return found.float()
 
     def head(self) -> EmbeddingHead:
         """The bundle's head, which does not train."""
