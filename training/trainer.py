@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +103,8 @@ class Trainer:
         def record(validate: bool) -> None:
             figures = self._checkpoint(network, average) if validate else {}
             assert journal is not None
-            self._write(journal, figures, (time.monotonic() - begun) / (self.progress.step - first))
+            seconds = (time.monotonic() - begun) / (self.progress.step - first)
+            write_row(journal, self.progress, (self.run, self.optimiser), figures, seconds)
 
         with closing(self._batches(fabric)) as batches:
             actions = Actions(step, record, lambda: self._save(network, average, optimizer))
@@ -141,24 +142,7 @@ class Trainer:
         fabric.backward(loss)
         fabric.clip_gradients(model, optimizer, max_norm=self.optimiser.clip, error_if_nonfinite=True)
         optimizer.step()
-        self._average({"loss": float(loss.detach()), **{f"loss/{name}": term for name, term in terms.items() if name != "total"}})
-
-    def _average(self, values: dict[str, float]) -> None:
-        """Take a step's values into the running means, the first as they are."""
-        kept = self.progress.losses
-        for name, value in values.items():
-            kept[name] = SMOOTHING * kept[name] + (1 - SMOOTHING) * value if name in kept else value
-
-    def _write(self, journal: Journal, figures: dict[str, float], seconds: float) -> None:
-        """One row of the log, and where there are figures the curves and a line."""
-        progress = self.progress
-        rate = self.optimiser.factor(progress.step - 1, self.run.steps) * self.optimiser.rate
-        journal.add({"step": progress.step, **progress.losses, "rate": rate, "seconds/step": seconds, **figures})
-        if figures:
-            journal.draw()
-            log.info("step %d %s", progress.step, brief(figures))
-        else:
-            log.info("step %d loss %.3f, %.2f s/step", progress.step, progress.losses["loss"], seconds)
+        count_losses(self.progress, float(loss.detach()), {name: term for name, term in terms.items() if name != "total"})
 
     def _checkpoint(self, network: PairNetwork, average: MovingAverage) -> dict[str, float]:
         """Validate the averaged weights; write the last checkpoint, and the best where they are it."""
@@ -180,6 +164,27 @@ class Trainer:
 
     def _save(self, network: PairNetwork, average: MovingAverage, optimizer: torch.optim.Optimizer) -> None:
         save_state(self.folder, network.state_dict(), average.tensors, optimizer, self.progress, self.config)
+
+
+def count_losses(progress: Progress, loss: float, terms: Mapping[str, float]) -> None:
+    """Take a step's loss and its terms into the running means, the first as they are."""
+    kept = progress.losses
+    for name, value in {"loss": loss, **{f"loss/{name}": term for name, term in terms.items()}}.items():
+        kept[name] = SMOOTHING * kept[name] + (1 - SMOOTHING) * value if name in kept else value
+
+
+def write_row(
+    journal: Journal, progress: Progress, plan: tuple[RunConfig, OptimiserConfig], figures: Mapping[str, float], seconds: float
+) -> None:
+    """One row of the log, and where there are figures the curves and a line; `seconds` a step took."""
+    run, optimiser = plan
+    rate = optimiser.factor(progress.step - 1, run.steps) * optimiser.rate
+    journal.add({"step": progress.step, **progress.losses, "rate": rate, "seconds/step": seconds, **figures})
+    if figures:
+        journal.draw()
+        log.info("step %d %s", progress.step, brief(dict(figures)))
+    else:
+        log.info("step %d loss %.3f, %.2f s/step", progress.step, progress.losses["loss"], seconds)
 
 
 def brief(figures: dict[str, float]) -> str:

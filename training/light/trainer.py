@@ -25,7 +25,7 @@ from training.loop import Actions, launched, run_steps
 from training.models.light import LightEncoder
 from training.run_state import STATE, Progress, load_state, save_state
 from training.schedule import MovingAverage, OptimiserConfig, grouped_optimizer, set_rate
-from training.trainer import BEST, LAST, LOG_EVERY, SMOOTHING, RunConfig, brief
+from training.trainer import BEST, LAST, LOG_EVERY, RunConfig, count_losses, write_row
 
 log = logging.getLogger("training.light")
 
@@ -70,11 +70,13 @@ class LightTrainer:
         def record(validate: bool) -> None:
             figures = self._checkpoint(network.encoder, average) if validate else {}
             assert journal is not None
-            self._write(journal, figures, (time.monotonic() - begun) / (self.progress.step - first))
+            seconds = (time.monotonic() - begun) / (self.progress.step - first)
+            write_row(journal, self.progress, (self.run, self.optimiser), figures, seconds)
 
-        save = lambda: save_state(  # noqa: E731 - one line of arguments, called in one place
-            self.folder, dict(network.model_state()), average.tensors, optimizer, self.progress, self.config
-        )
+        def save() -> None:
+            weights = dict(network.model_state())
+            save_state(self.folder, weights, average.tensors, optimizer, self.progress, self.config)
+
         run_steps(fabric, self.run, self.progress, Actions(step, record, save), LOG_EVERY)
         fabric.barrier()
         last: dict[str, float] = read_meta(self.folder / LAST)["validation"]
@@ -100,19 +102,7 @@ class LightTrainer:
         fabric.backward(loss)
         fabric.clip_gradients(model, optimizer, max_norm=self.optimiser.clip, error_if_nonfinite=True)
         optimizer.step()
-        kept = self.progress.losses
-        for name, value in {"loss": float(loss.detach()), **{f"loss/{name}": term for name, term in terms.items()}}.items():
-            kept[name] = SMOOTHING * kept[name] + (1 - SMOOTHING) * value if name in kept else value
-
-    def _write(self, journal: Journal, figures: dict[str, float], seconds: float) -> None:
-        """One row of the log, and where there are figures the curves and a line."""
-        progress = self.progress
-        rate = self.optimiser.factor(progress.step - 1, self.run.steps) * self.optimiser.rate
-        journal.add({"step": progress.step, **progress.losses, "rate": rate, "seconds/step": seconds, **figures})
-        if figures:
-            journal.draw()
-        found = f" {brief(figures)}" if figures else ""
-        log.info("step %d loss %.4f, %.2f s/step%s", progress.step, progress.losses["loss"], seconds, found)
+        count_losses(self.progress, float(loss.detach()), terms)
 
     def _checkpoint(self, encoder: LightEncoder, average: MovingAverage) -> dict[str, float]:
         """Validate the averaged weights; write the last checkpoint, and the best where they are it."""
