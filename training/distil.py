@@ -102,8 +102,8 @@ def train(
     stream = DrawingStream(large, light, config.data.pairs, config.run.seed)
     teacher = Teacher(bundle, stream, config.run.threads, keep=config.batches > 0)
     validator = LightValidator(chosen_sets(config.data, data), bundle, teacher.encode, spec)
-    if config.run.score not in validator.teacher:
-        raise ConfigError(f"run.score is {config.run.score!r}; there are {', '.join(validator.teacher)}")
+    if config.run.score not in validator.names:
+        raise ConfigError(f"run.score is {config.run.score!r}; there are {', '.join(validator.names)}")
     log.info("teacher: %s", brief(validator.teacher))
     meta = {
         "input": spec.to_manifest(),

@@ -13,6 +13,8 @@ from training.data.recipes import ValidationSet
 from training.evaluation import BATCH, Encode, encode_photos, encode_sketches, pair_ranks, sketch_input
 from training.metrics import accuracy
 
+COSINE = "mean/cosine"
+
 
 @dataclass(frozen=True, eq=False)
 class _Kept:
@@ -30,6 +32,7 @@ class LightValidator:
     def __init__(self, sets: Sequence[ValidationSet], bundle: Bundle, encode: Encode, spec: InputSpec) -> None:
         self._head, self._kept = bundle.head, [_keep(item, bundle, encode, spec) for item in sets]
         self.teacher = self._figures([item.teacher for item in self._kept])
+        self.names = [*self.teacher, COSINE]
 
     def __call__(self, encode: Encode) -> dict[str, float]:
         """Percentages by name: "SET/acc@1", "SET/acc@5", "SET/acc@10", "SET/mrr", and the means "mean/acc@1", "mean/mrr".
@@ -38,7 +41,7 @@ class LightValidator:
         """
         found = [self._head.embed(_rows(encode, item.sketches)) for item in self._kept]
         apart = [np.mean(np.sum(rows * item.teacher, axis=1)) for rows, item in zip(found, self._kept, strict=True)]
-        return {**self._figures(found), "mean/cosine": 100.0 * float(np.mean(apart))}
+        return {**self._figures(found), COSINE: 100.0 * float(np.mean(apart))}
 
     def _figures(self, embedded: Sequence[np.ndarray]) -> dict[str, float]:
         figures: dict[str, float] = {}
