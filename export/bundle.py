@@ -105,14 +105,18 @@ def _finish(
 
 
 def add_sketch_encoder(
-    source: Path, checkpoint: Path, out: Path, check: PairsFolder, plan: Plan, *, half_weights: bool = True
+    source: Path, checkpoint: Path, out: Path, judges: tuple[PairsFolder, Plan], *, half_weights: bool = True, alone: bool = False
 ) -> dict[str, Any]:
-    """Write the bundle `source` with a light encoder for sketches, and variants of that, as `out`.
+    """Write the bundle `source` with a light encoder for sketches, and variants of that, as `out`; `alone`: nothing but these.
 
-    Returns what was measured. Raises what ``Bundle.load`` and ``with_sketch_encoder`` do.
+    Returns what was measured. Raises what ``Bundle.load``, ``with_sketch_encoder`` and ``Bundle.save_sketch_encoder`` do.
     """
+    check, plan = judges
     bundle, found = with_sketch_encoder(Bundle.load(source), checkpoint, check, plan, half_weights=half_weights)
-    bundle.save(out)
+    if alone:
+        bundle.save_sketch_encoder(out)
+    else:
+        bundle.save(out)
     Bundle.load(out)
     return found
 
@@ -158,7 +162,8 @@ def write(arguments: argparse.Namespace) -> int:
     )
     half = not arguments.float32
     if arguments.sketch_encoder is not None:
-        report = add_sketch_encoder(arguments.bundle, arguments.sketch_encoder, arguments.out, check, plan, half_weights=half)
+        parts = (arguments.bundle, arguments.sketch_encoder, arguments.out)
+        report = add_sketch_encoder(*parts, (check, plan), half_weights=half, alone=arguments.alone)
     elif arguments.bundle is not None:
         report = add_variants(arguments.bundle, arguments.out, check, plan)
     else:
@@ -179,6 +184,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--sketch-encoder", type=Path, metavar="CHECKPOINT", help="of training.distil, for --bundle; --variants are then of it"
     )
+    options.add_argument("--alone", action="store_true", help="write that encoder by itself, for the bundle in the package")
     options.add_argument("--out", type=Path, required=True, help="bundle folder to write; an existing bundle there is replaced")
     options.add_argument("--name", help="of the bundle; the checkpoint's file name without it")
     options.add_argument("--check", type=Path, help="dataset folder that proves parity and accuracy")

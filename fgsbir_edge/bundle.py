@@ -15,14 +15,15 @@
 "head", "variants" and "confidence" are younger than version 1; a bundle without them is whole, has the variant fp32 alone, and
 its answers have no confidence. With "sketch_encoder" sketches have a network and an input of their own, whose features lie where
 ``encoder.onnx`` would put them; releases that know version 1 alone refuse such a bundle, since they would encode with the other.
+
+A folder may also hold a sketch encoder by itself, for the bundle in the package: "format", "version", "name", "sketch_encoder",
+"over": {"name": "...", "features_digest": "..."}, which says for which one. Loading it gives that bundle with both.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field, replace
 from functools import cached_property
@@ -30,18 +31,28 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from fgsbir_edge.bundle_files import (
+    HEAD,
+    MANIFEST,
+    MAX_ENCODER_BYTES,
+    MAX_MANIFEST_BYTES,
+    Side,
+    check_hash,
+    described,
+    read_file,
+    sketch_entry,
+    sketch_side,
+    write_folder,
+)
 from fgsbir_edge.confidence import Confidence
-from fgsbir_edge.errors import BundleFormatError, BundleHashError, BundleMissingFileError, OutputError
-from fgsbir_edge.files import read_bounded, sync_folder, write_atomic
+from fgsbir_edge.errors import BundleFormatError, BundleMissingFileError
 from fgsbir_edge.head import Head, digest_of
 from fgsbir_edge.preprocess import InputSpec
 from fgsbir_edge.variant import ENCODER, FP32, SKETCH, Variant, digest
 
 FORMAT, VERSION, WITH_SKETCH = "fgsbir-edge-bundle", 1, 2
-MANIFEST, HEAD = "manifest.json", "head.safetensors"
-MAX_MANIFEST_BYTES = 2**20
-MAX_ENCODER_BYTES = 2**31 - 1  # protobuf's own limit
 DEFAULT_FOLDER = Path(__file__).parent / "models" / "default"
+LIGHT, LIGHT_FOLDER = "light", DEFAULT_FOLDER.parent / "light"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +83,8 @@ class Bundle:
         if plain.sha256 != self.encoder_sha256:
             plain, given = Variant(FP32, self.encoder_sha256, len(self.encoder)), {}
         object.__setattr__(self, "variants", MappingProxyType({FP32: plain} | given))
-        if self.sketch is not None and (self.sketch.head, self.sketch.path) != (self.head, self.path):
-            object.__setattr__(self, "sketch", replace(self.sketch, head=self.head, path=self.path))
+        if self.sketch is not None and self.sketch.head is not self.head:
+            object.__setattr__(self, "sketch", replace(self.sketch, head=self.head))
 
     @cached_property
     def encoder_sha256(self) -> str:
@@ -107,8 +118,8 @@ class Bundle:
             return entry.content
         if self.path is None:
             raise BundleMissingFileError(f"{self.name}: variant {variant!r} has no file; save the bundle it comes from first")
-        data = _read(self.path / entry.file, MAX_ENCODER_BYTES)
-        _check(self.path / entry.file, digest(data), entry.sha256)
+        data = read_file(self.path / entry.file, MAX_ENCODER_BYTES)
+        check_hash(self.path / entry.file, digest(data), entry.sha256)
         return data
 
     def encoder_path(self, variant: str = FP32) -> Path:
@@ -117,7 +128,7 @@ class Bundle:
         if self.path is None:
             raise BundleMissingFileError(f"{self.name}: the bundle is in memory and has no files; save it first")
         path = self.path / entry.file
-        _check(path, digest(_read(path, MAX_ENCODER_BYTES)), entry.sha256)
+        check_hash(path, digest(read_file(path, MAX_ENCODER_BYTES)), entry.sha256)
         return path
 
     @property
@@ -164,11 +175,12 @@ class Bundle:
     def load(cls, path: str | os.PathLike[str], verify: bool = True) -> Bundle:
         """Read and check a bundle folder. ``verify=False`` skips the hashes, never the manifest.
 
-        Raises BundleMissingFileError (no manifest, or a file it names), BundleHashError, BundleFormatError (not a bundle, another
+        "light" is the bundle in the package with its light sketch encoder, unless there is a folder of that name. Raises
+        BundleMissingFileError (no manifest, or a file it names), BundleHashError, BundleFormatError (not a bundle, another
         version, or tensors whose shapes disagree with the manifest).
         """
-        folder = Path(path)
-        raw = _read(folder / MANIFEST, MAX_MANIFEST_BYTES)
+        folder = LIGHT_FOLDER if os.fspath(path) == LIGHT and not os.path.exists(path) else Path(path)
+        raw = read_file(folder / MANIFEST, MAX_MANIFEST_BYTES)
         try:
             manifest = json.loads(raw)
             if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -178,6 +190,8 @@ class Bundle:
                     f"{folder / MANIFEST}: version {manifest.get('version')!r}, this release reads {VERSION} and {WITH_SKETCH}; "
                     "export the bundle again, or update fgsbir-edge"
                 )
+            if "over" in manifest:
+                return cls._over(folder, manifest, verify)
             spec = InputSpec.from_manifest(manifest["input"])
             features, embedding = int(manifest["features"]), int(manifest["embedding"])
             hashes = {name: str(manifest["files"][name]["sha256"]) for name in (ENCODER, HEAD)}
@@ -186,39 +200,67 @@ class Bundle:
                 raise ValueError(f"variant {FP32!r} and {ENCODER} have different hashes")
             confidence = Confidence.from_manifest(manifest["confidence"]) if "confidence" in manifest else None
             name, provenance = str(manifest["name"]), dict(manifest.get("provenance", {}))
-            drawn = _sketch_side(manifest["sketch_encoder"]) if "sketch_encoder" in manifest else None
+            drawn = sketch_side(manifest["sketch_encoder"]) if "sketch_encoder" in manifest else None
         except KeyError as error:
             raise BundleFormatError(f"{folder / MANIFEST}: {error} is missing; export the bundle again") from error
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise BundleFormatError(f"{folder / MANIFEST}: {error}; export the bundle again") from error
-        encoder, head_bytes = _read(folder / ENCODER, MAX_ENCODER_BYTES), _read(folder / HEAD)
+        encoder, head_bytes = read_file(folder / ENCODER, MAX_ENCODER_BYTES), read_file(folder / HEAD)
         found = digest(encoder)
         if verify:
-            _check(folder / ENCODER, found, hashes[ENCODER])
-            _check(folder / HEAD, digest(head_bytes), hashes[HEAD])
+            check_hash(folder / ENCODER, found, hashes[ENCODER])
+            check_hash(folder / HEAD, digest(head_bytes), hashes[HEAD])
         head = Head.from_bytes(head_bytes, str(folder / HEAD))
         if head.weight.shape != (embedding, features):
             raise BundleFormatError(
                 f"{folder / HEAD}: weight has shape {list(head.weight.shape)}, the manifest says {[embedding, features]}; "
                 "export the bundle again"
             )
-        sketch = None
-        if drawn is not None:
-            own = _read(folder / SKETCH, MAX_ENCODER_BYTES)
-            own_found = digest(own)
-            if verify:
-                _check(folder / SKETCH, own_found, drawn[1][FP32].sha256)
-            sketch = cls(f"{name} sketches", drawn[0], own, head, drawn[2], folder, drawn[1], hashed=own_found)
+        sketch = None if drawn is None else cls._sketch(f"{name} sketches", folder, drawn, head, verify)
         return cls(name, spec, encoder, head, provenance, folder, variants, confidence, sketch, hashed=found)
+
+    @classmethod
+    def _sketch(cls, name: str, folder: Path, drawn: Side, head: Head, verify: bool) -> Bundle:
+        """The sketches' side of a folder."""
+        spec, variants, made = drawn
+        encoder = read_file(folder / SKETCH, MAX_ENCODER_BYTES)
+        found = digest(encoder)
+        if verify:
+            check_hash(folder / SKETCH, found, variants[FP32].sha256)
+        return cls(name, spec, encoder, head, made, folder, variants, hashed=found)
+
+    @classmethod
+    def _over(cls, folder: Path, manifest: Mapping[str, Any], verify: bool) -> Bundle:
+        """The bundle in the package with the sketch encoder of a folder that holds nothing else."""
+        base, wanted, name = cls.load(DEFAULT_FOLDER, verify), manifest["over"], str(manifest["name"])
+        if base.features_digest != wanted["features_digest"]:
+            raise BundleFormatError(
+                f"{folder}: a sketch encoder for bundle {wanted['name']!r}, this release has {base.name!r}; export it again"
+            )
+        sketch = cls._sketch(f"{name} sketches", folder, sketch_side(manifest["sketch_encoder"]), base.head, verify)
+        return replace(base, name=name, sketch=sketch, confidence=None)
+
+    def save_sketch_encoder(self, folder: str | os.PathLike[str]) -> None:
+        """Write the sketch encoder by itself, for releases whose bundle is this one without it.
+
+        Raises OutputError, BundleMissingFileError where there is one encoder alone, BundleFormatError where the bundle in this
+        package is another.
+        """
+        own, base = self.sketch, Bundle.default()
+        if own is None:
+            raise BundleMissingFileError(f"{self._place}: has no sketch encoder; export one into it with --sketch-encoder")
+        if base.features_digest != self.features_digest:
+            raise BundleFormatError(f"{self._place}: not the encoder of bundle {base.name!r} in this package; save both together")
+        over = {"name": base.name, "features_digest": base.features_digest}
+        manifest = {"format": FORMAT, "version": WITH_SKETCH, "name": f"{base.name}-light", "over": over}
+        parts = {entry.file: own.encoder_bytes(name) for name, entry in own.variants.items()}
+        write_folder(Path(folder), parts, {**manifest, "sketch_encoder": sketch_entry(own)})
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the bundle folder; an existing one is replaced only once the new one is complete. Raises OutputError.
 
         A folder that is not a bundle is never replaced.
         """
-        target = Path(folder)
-        if target.exists() and not (target / MANIFEST).is_file():
-            raise OutputError(f"{target}: exists and is not a bundle; choose another folder or remove it first")
         parts = {entry.file: self.encoder_bytes(name) for name, entry in self.variants.items()} | {HEAD: self.head.to_bytes()}
         own = self.sketch
         if own is not None:
@@ -231,31 +273,13 @@ class Bundle:
             "features": self.head.features,
             "embedding": self.head.embedding,
             "files": {name: {"sha256": digest(data), "bytes": len(data)} for name, data in parts.items()},
-            "head": _described(self.head),
+            "head": described(self.head),
             "variants": {name: entry.to_manifest() for name, entry in self.variants.items()},
-            **({} if own is None else {"sketch_encoder": _sketch_entry(own)}),
+            **({} if own is None else {"sketch_encoder": sketch_entry(own)}),
             **({} if self.confidence is None else {"confidence": self.confidence.to_manifest()}),
             "provenance": dict(self.provenance),
         }
-        mark = f"{os.getpid()}.{os.urandom(4).hex()}"
-        fresh, stale = target.parent / f".{target.name}.{mark}.part", target.parent / f".{target.name}.{mark}.old"
-        try:
-            fresh.mkdir(parents=True)
-            for name, data in parts.items():
-                write_atomic(fresh / name, data)
-            write_atomic(fresh / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
-            if target.exists():
-                os.replace(target, stale)
-            os.replace(fresh, target)
-            sync_folder(target.parent)
-        except OSError as error:
-            if stale.exists() and not target.exists():
-                os.replace(stale, target)
-            raise OutputError(f"{target}: cannot write ({error.strerror or error}); choose a writable folder") from error
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-            if target.exists():
-                shutil.rmtree(stale, ignore_errors=True)
+        write_folder(Path(folder), parts, manifest)
 
 
 def write_bundle(
@@ -271,52 +295,3 @@ def write_bundle(
     """Write a bundle and read it back as a user would, hashes and all. Raises OutputError and what ``Bundle.load`` raises."""
     Bundle(name, input, encoder, head, provenance, variants=variants or {}).save(folder)
     return Bundle.load(folder)
-
-
-def _sketch_entry(side: Bundle) -> dict[str, Any]:
-    """The manifest's "sketch_encoder"."""
-    variants = {name: entry.to_manifest() for name, entry in side.variants.items()}
-    return {"input": side.input.to_manifest(), "variants": variants, "made": dict(side.provenance)}
-
-
-def _sketch_side(entry: Mapping[str, Any]) -> tuple[InputSpec, dict[str, Variant], dict[str, Any]]:
-    """The reverse: input, variants with fp32 among them, how it was made. Raises ValueError, KeyError or TypeError."""
-    variants = {key: Variant.from_manifest(key, value, SKETCH) for key, value in entry["variants"].items()}
-    if FP32 not in variants:
-        raise ValueError(f"the sketch encoder has no variant {FP32!r}")
-    return InputSpec.from_manifest(entry["input"]), variants, dict(entry.get("made", {}))
-
-
-def _described(head: Head) -> dict[str, Any]:
-    """What a reader of the manifest wants to know of the head; the device reads head.safetensors alone."""
-    net = head.margin_net
-    return {
-        "digest": head.digest,
-        "step_sizes": [float(size) for size in head.step_sizes],
-        "margin": head.margin if net is None else None,
-        "margin_network": None if net is None else {"hidden": len(net.b1), "sha256": digest_of(net.packed.tobytes())},
-        "sharpness": head.sharpness,
-        "side": head.side,
-        "negatives": head.negatives,
-        "centre": head.centre if math.isfinite(head.centre) else None,
-        "start_share": None if head.start is None else head.start.share,
-    }
-
-
-def _check(path: Path, got: str, wanted: str) -> None:
-    if got != wanted:
-        raise BundleHashError(
-            f"{path}: sha256 is {got[:12]}, the manifest says {wanted[:12]}; the file was changed or is damaged, "
-            "copy the bundle again"
-        )
-
-
-def _read(path: Path, limit: int = 256 * 2**20) -> bytes:
-    try:
-        return read_bounded(path, limit)
-    except OSError as error:
-        raise BundleMissingFileError(
-            f"{path}: cannot read ({error.strerror}); a bundle is a folder with {MANIFEST}, {ENCODER} and {HEAD}, check the path"
-        ) from error
-    except ValueError as error:
-        raise BundleFormatError(f"{path}: {error}; export the bundle again") from error

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from fgsbir_edge.bench import Plan, bench_encoders
-from fgsbir_edge.bundle import MANIFEST, Bundle
+from fgsbir_edge.bundle import Bundle
+from fgsbir_edge.bundle_files import MANIFEST
 from fgsbir_edge.cli import main
 from fgsbir_edge.encoder.backends import CPU, Setting
 from fgsbir_edge.encoder.choose import choice_path
@@ -251,3 +252,31 @@ def test_a_newer_version_is_told_so(two_path: Path, tmp_path: Path) -> None:
     (copy / MANIFEST).write_text(json.dumps({**manifest, "version": 3}))
     with pytest.raises(BundleFormatError, match=r"version 3, this release reads 1 and 2; .*update"):
         Bundle.load(copy)
+
+
+def test_by_itself_over_the_bundle_in_the_package(
+    two: Bundle, bundle: Bundle, bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fgsbir_edge.bundle.DEFAULT_FOLDER", bundle_path)
+    monkeypatch.setattr("fgsbir_edge.bundle.LIGHT_FOLDER", tmp_path / "own")
+    side = two.for_sketches
+    int8 = Variant.of("int8", toy_encoder(SIZE, seed=4), SKETCH)
+    replace(two, sketch=replace(side, variants={**side.variants, "int8": int8})).save_sketch_encoder(tmp_path / "own")
+    assert {path.name for path in (tmp_path / "own").iterdir()} == {MANIFEST, SKETCH, "sketch.int8.onnx"}
+    monkeypatch.chdir(tmp_path)
+    for place in ("light", tmp_path / "own"):
+        loaded = Bundle.load(place)
+        assert (loaded.name, loaded.encoder, loaded.for_sketches.encoder) == ("toy-light", bundle.encoder, side.encoder)
+        assert (loaded.features_digest, loaded.pairs_digest) == (bundle.features_digest, two.pairs_digest)
+        assert loaded.for_sketches.encoder_bytes("int8") == int8.content
+    loaded.save(tmp_path / "light")  # now a folder of that name, which goes first, and is whole by itself
+    assert Bundle.load("light").path == Path("light")
+    with pytest.raises(BundleMissingFileError, match="has no sketch encoder"):
+        bundle.save_sketch_encoder(tmp_path / "none")
+    other = replace(two, input=replace(two.input, photo_fit="trim"))
+    with pytest.raises(BundleFormatError, match="not the encoder of bundle 'toy'"):
+        other.save_sketch_encoder(tmp_path / "none")
+    replace(bundle, name="another", input=other.input).save(tmp_path / "another")
+    monkeypatch.setattr("fgsbir_edge.bundle.DEFAULT_FOLDER", tmp_path / "another")
+    with pytest.raises(BundleFormatError, match="for bundle 'toy', this release has 'another'; export it again"):
+        Bundle.load(tmp_path / "own")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fgsbir_edge.bundle import MANIFEST, Bundle
+from fgsbir_edge.bundle import Bundle
+from fgsbir_edge.bundle_files import MANIFEST
 from fgsbir_edge.encoder.onnx import OnnxEncoder
 from fgsbir_edge.errors import BundleFormatError, BundleMissingFileError, FgsbirError
 from fgsbir_edge.head import Head

@@ -291,7 +291,7 @@ def test_into_a_bundle(finished: Path, teacher: tuple[Path, Path], shapes: Path,
 
     out, folder = tmp_path / "two", PairsFolder.read(shapes)
     plan = Plan(variants=("int8_cpu",), images=8, allow_loss=frozenset({"int8_cpu"}))
-    found = add_sketch_encoder(teacher[0], finished / LAST, out, folder, plan)
+    found = add_sketch_encoder(teacher[0], finished / LAST, out, (folder, plan))
     assert {"PyTorch", "float32 weights", "fp32", "int8_cpu", "encoder of photos"} == set(found)
     assert found["fp32"]["parity"]["cosine_min"] > 0.999
     bundle = Bundle.load(out)
@@ -309,9 +309,9 @@ def test_into_a_bundle(finished: Path, teacher: tuple[Path, Path], shapes: Path,
         assert str(place) not in manifest
     replace(Bundle.load(teacher[0]), input=replace(SPEC, photo_fit="pad")).save(tmp_path / "other")
     with pytest.raises(BundleFormatError, match=r"distilled from 'large' .* give the bundle it was distilled from"):
-        add_sketch_encoder(tmp_path / "other", finished / LAST, tmp_path / "no", folder, plan)
+        add_sketch_encoder(tmp_path / "other", finished / LAST, tmp_path / "no", (folder, plan))
     with pytest.raises(BundleFormatError, match="no light sketch encoder"):
-        add_sketch_encoder(teacher[0], teacher[1], tmp_path / "no", folder, plan)
+        add_sketch_encoder(teacher[0], teacher[1], tmp_path / "no", (folder, plan))
 
 
 @pytest.mark.slow
