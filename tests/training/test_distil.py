@@ -323,9 +323,7 @@ def test_figures_are_of_both_encoders(
     from export.variants import Plan
     from training.evaluate import main
 
-    found = add_sketch_encoder(
-        teacher[0], finished / LAST, tmp_path / "two", PairsFolder.read(shapes), Plan(), half_weights=False
-    )
+    found = add_sketch_encoder(teacher[0], finished / LAST, tmp_path / "two", (PairsFolder.read(shapes), Plan()))
     for model, name in ((teacher[0], "encoder of photos"), (tmp_path / "two", "fp32")):
         sys.argv = ["evaluate", "--model", str(model), "--data", str(shapes), "--gallery", "category", "--threads", "1"]
         assert main() == 0
