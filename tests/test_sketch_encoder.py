@@ -30,6 +30,7 @@ from fgsbir_edge.errors import (
 )
 from fgsbir_edge.gallery import Gallery
 from fgsbir_edge.gallery.repair import repair
+from fgsbir_edge.pairs import DEMO_FOLDER, DataFolder
 from fgsbir_edge.preprocess import sketch_pixels
 from fgsbir_edge.selftest_encoders import checks
 from fgsbir_edge.sketch import Sketch
@@ -280,3 +281,22 @@ def test_by_itself_over_the_bundle_in_the_package(
     monkeypatch.setattr("fgsbir_edge.bundle.DEFAULT_FOLDER", tmp_path / "another")
     with pytest.raises(BundleFormatError, match="for bundle 'toy', this release has 'another'; export it again"):
         Bundle.load(tmp_path / "own")
+
+
+def test_the_shipped_light_encoder_finds_the_demo() -> None:
+    """Near the large one's embeddings on the shipped drawings, of people that neither has seen, and their photos are found."""
+    folder = DataFolder.open(DEMO_FOLDER)
+    pairs = folder.select(folder.users[0], None)
+    drawings, photos = [folder.sketch(pair.sketch) for pair in pairs], [pair.photo for pair in pairs]
+    with Engine.open(bundle="light", photos=folder.photos, threads=1, backend=CPU) as engine:
+        rows = engine.encode_sketches(drawings)
+        ranks = np.array(engine.gallery.ranks(rows, photos, head=engine.head))
+        large = Engine(Bundle.default(), engine.encoder, engine.gallery).encode_sketches(drawings)
+        reduced = OnnxEncoder(engine.bundle.for_sketches, 1, "int8_cpu").encode(
+            np.concatenate([sketch_pixels([one], engine.sketch_input) for one in drawings])
+        )
+        named = engine.bundle.name
+    assert np.mean(ranks <= 5) > 0.7
+    assert np.sum(rows * large, axis=1).mean() > 0.8
+    assert np.sum(rows * reduced, axis=1).min() > 0.99
+    assert named == f"{Bundle.default().name}-light"
