@@ -77,4 +77,4 @@ def test_start_is_light() -> None:
 def test_shipped_model_and_demo_are_small() -> None:
     shipped = [path for part in ("models", "demo") for path in (ROOT / "fgsbir_edge" / part).rglob("*") if path.is_file()]
     assert shipped
-    assert sum(path.stat().st_size for path in shipped) <= 12e6
+    assert sum(path.stat().st_size for path in shipped) <= 15e6
