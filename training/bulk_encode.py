@@ -35,6 +35,7 @@ from fgsbir_edge.gallery.shards import MOST_PHOTOS, SUFFIX, Part
 from fgsbir_edge.gallery.store import MEMORY
 from fgsbir_edge.head import digest_of
 from training.bulk_shard import Encoding, encode_shard, kept_shard
+from training.processes import launch
 
 AUTO = ("onnx-cuda", CPU)
 PER_SHARD = 1024
@@ -91,7 +92,7 @@ def launched(devices: int | None, nodes: int | None) -> Any:
     # the strategy is the processor's on GPUs too: nothing but counts goes from one process to another
     strategy = "auto" if alone else DDPStrategy(process_group_backend="gloo", timeout=LONG)
     fabric = Fabric(accelerator="cpu", devices=devices, num_nodes=nodes, strategy=strategy)
-    fabric.launch()
+    launch(fabric)
     return fabric
 
 

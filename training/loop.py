@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from fgsbir_edge.console import put_json
+from training.processes import launch
 from training.run_state import Progress
 from training.stopping import StopRequest
 
@@ -57,7 +58,7 @@ def launched(place: Place) -> Any:
 
     strategy = "auto" if place.devices == 1 else "ddp"
     fabric = Fabric(accelerator=place.accelerator, strategy=strategy, devices=place.devices, precision=place.precision)
-    fabric.launch()
+    launch(fabric)
     return fabric
 
 
