@@ -260,15 +260,17 @@ struct AdaptCandidates {
     std::vector<std::int64_t> row_offsets, cross_offsets;
     std::vector<std::int32_t> pool_of;  // [S]
     std::vector<std::int32_t> truth;    // [sum of k] as in AdaptPeople
+    const Real* given = nullptr;        // outputs of the only pool, where the caller's serve as they are
 
-    AdaptPools<Real> pools() const;  // a view, valid as long as this is
+    AdaptPools<Real> pools() const;  // a view, valid as long as this and what was given are
 };
 
 // people holds row_offsets, pair_offsets, photo_of, count and photos_move; rows, outputs and gram are those of fill_supports.
-// candidates [N, C] are features, nullptr for none. cross is made where photos move.
+// candidates [N, C] are features, nullptr for none; candidate_outputs [N, D] what the head makes of them, nullptr where that is
+// still to be worked out. cross is made where photos move.
 template <typename Real>
 AdaptCandidates<Real> gather_candidates(const AdaptHead<Real>& head, const AdaptPeople& people, const Real* rows,
                                         const Real* outputs, const Real* gram, const Real* candidates,
-                                        std::int64_t candidates_count, int threads);
+                                        const Real* candidate_outputs, std::int64_t candidates_count, int threads);
 
 }  // namespace fgsbir

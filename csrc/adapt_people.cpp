@@ -146,8 +146,9 @@ void fill_supports(const AdaptHead<Real>& head, const AdaptLayout<Real>& layout,
 
 template <typename Real>
 AdaptPools<Real> AdaptCandidates<Real>::pools() const {
-    return {outputs.data(), row_offsets.data(),   pool_of.data(),
-            cross.data(),   cross_offsets.data(), static_cast<std::int64_t>(row_offsets.size()) - 1};
+    const Real* rows = given == nullptr ? outputs.data() : given;
+    return {rows, row_offsets.data(), pool_of.data(), cross.data(), cross_offsets.data(),
+            static_cast<std::int64_t>(row_offsets.size()) - 1};
 }
 
 namespace {
@@ -157,8 +158,14 @@ template <typename Real>
 class Gathering {
   public:
     Gathering(const AdaptHead<Real>& head, const AdaptPeople& people, const Real* rows, const Real* candidates,
-              std::int64_t count)
-        : head_(head), people_(people), rows_(rows), candidates_(candidates), count_(count), named_(size(people.count)) {
+              const Real* candidate_outputs, std::int64_t count)
+        : head_(head),
+          people_(people),
+          rows_(rows),
+          candidates_(candidates),
+          candidate_outputs_(candidate_outputs),
+          count_(count),
+          named_(size(people.count)) {
         find_named();
         assign_pools();
         for (std::int64_t s = 0; s < people_.count; ++s) {
@@ -174,13 +181,18 @@ class Gathering {
     // Outputs of the candidates once, then copied to the pools that need their own, where missing photos follow.
     void fill_outputs(const Real* outputs, int threads) {
         const std::int64_t width = head_.width;
+        if (candidate_outputs_ != nullptr && result_.row_offsets.size() == 2 && result_.row_offsets.back() == count_) {
+            result_.given = candidate_outputs_;
+            return;
+        }
         result_.outputs.resize(size(result_.row_offsets.back() * width));
         Real* first = result_.outputs.data();
         for (std::size_t pool = 0; pool + 1 < result_.row_offsets.size(); ++pool) {
-            if (pool == 0) {
-                head_outputs(head_, candidates_, count_, first, threads);
+            if (pool > 0 || candidate_outputs_ != nullptr) {
+                const Real* made = candidate_outputs_ != nullptr ? candidate_outputs_ : first;
+                std::copy_n(made, count_ * width, first + result_.row_offsets[pool] * width);
             } else {
-                std::copy_n(first, count_ * width, first + result_.row_offsets[pool] * width);
+                head_outputs(head_, candidates_, count_, first, threads);
             }
         }
         for (std::int64_t s = 0; s < people_.count; ++s) {
@@ -273,7 +285,7 @@ class Gathering {
 
     const AdaptHead<Real>& head_;
     const AdaptPeople& people_;
-    const Real *rows_, *candidates_;
+    const Real *rows_, *candidates_, *candidate_outputs_;
     std::int64_t count_;
     std::vector<Named> named_;
     AdaptCandidates<Real> result_;
@@ -284,8 +296,8 @@ class Gathering {
 template <typename Real>
 AdaptCandidates<Real> gather_candidates(const AdaptHead<Real>& head, const AdaptPeople& people, const Real* rows,
                                         const Real* outputs, const Real* gram, const Real* candidates,
-                                        std::int64_t candidates_count, int threads) {
-    Gathering<Real> gathering(head, people, rows, candidates, candidates_count);
+                                        const Real* candidate_outputs, std::int64_t candidates_count, int threads) {
+    Gathering<Real> gathering(head, people, rows, candidates, candidate_outputs, candidates_count);
     gathering.fill_outputs(outputs, threads);
     if (people.photos_move) gathering.fill_cross(gram, threads);
     return gathering.take();
@@ -296,7 +308,7 @@ AdaptCandidates<Real> gather_candidates(const AdaptHead<Real>& head, const Adapt
     template void fill_supports<Real>(const AdaptHead<Real>&, const AdaptLayout<Real>&, Real*, Real*, Real*, int);               \
     template struct AdaptCandidates<Real>;                                                                                       \
     template AdaptCandidates<Real> gather_candidates<Real>(const AdaptHead<Real>&, const AdaptPeople&, const Real*, const Real*, \
-                                                           const Real*, const Real*, std::int64_t, int);
+                                                           const Real*, const Real*, const Real*, std::int64_t, int);
 FGSBIR_INSTANTIATE(float)
 FGSBIR_INSTANTIATE(double)
 #undef FGSBIR_INSTANTIATE

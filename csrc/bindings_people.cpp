@@ -110,6 +110,30 @@ struct Supports {
     }
 };
 
+// Photos to rank among, as Python gives them: None, features [N, C], or these and their outputs [N, D]. Views of its arrays.
+template <typename Real>
+struct Photos {
+    const Real *features = nullptr, *outputs = nullptr;
+    std::int64_t count = 0;
+
+    Photos(const AdaptHead<Real>& head, const py::object& candidates) {
+        if (candidates.is_none()) return;
+        const bool both = py::isinstance<py::tuple>(candidates);
+        const py::tuple parts = both ? py::tuple(candidates) : py::make_tuple(candidates);
+        if (both && parts.size() != 2)
+            throw py::value_error("candidates are " + text(static_cast<std::int64_t>(parts.size())) +
+                                  " arrays, expected features, or (features, outputs)");
+        const py::array rows = parts[0];
+        features = rows_of<Real>("candidates", rows, head.features);
+        count = rows.shape(0);
+        if (!both) return;
+        const py::array made = parts[1];
+        outputs = input<Real>("candidates' outputs", made, 2, real<Real>("[N, D]"));
+        if (made.shape(0) != count || made.shape(1) != head.width)
+            refuse("candidates' outputs", made, "[N, D] with N = " + text(count) + ", D = " + text(head.width));
+    }
+};
+
 template <typename Real>
 py::tuple learn(const AdaptHead<Real>& head, const Supports& supports, const py::object& candidates, const Settings& settings,
                 int threads) {
@@ -131,13 +155,7 @@ py::tuple learn(const AdaptHead<Real>& head, const Supports& supports, const py:
     batch.margin_net = settings.net();
     batch.rule = settings.rule();
     const Real* rows = static_cast<const Real*>(supports.rows.data());
-    const Real* photos = nullptr;
-    std::int64_t photos_count = 0;
-    if (!candidates.is_none()) {
-        const py::array array = candidates;
-        photos = rows_of<Real>("candidates", array, head.features);
-        photos_count = array.shape(0);
-    }
+    const Photos<Real> photos(head, candidates);
     bool folds = false;
     for (std::int64_t s = 0; s < people.count; ++s) {
         folds |= people.fold_pairs > 0 && people.pair_offsets[s + 1] - people.pair_offsets[s] >= people.fold_pairs;
@@ -150,8 +168,8 @@ py::tuple learn(const AdaptHead<Real>& head, const Supports& supports, const py:
         const py::gil_scoped_release release;
         if (folds) {
             const auto start = std::chrono::steady_clock::now();
-            pool =
-                gather_candidates(head, people, rows, batch.supports.outputs, batch.supports.gram, photos, photos_count, threads);
+            pool = gather_candidates(head, people, rows, batch.supports.outputs, batch.supports.gram, photos.features,
+                                     photos.outputs, photos.count, threads);
             pool_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
             batch.pools = pool.pools();
             people.truth = pool.truth.data();
@@ -360,7 +378,7 @@ layout.)");
 support is what prepare_support returns; step_sizes [T]; margin NaN asks margin_net, float32 [2 h h + 6 h + 1] (W1 [h, 3], b1, W2
 [h, 2h], b2, W3, b3, flattened one after another) or None. With at least fold_pairs > 0 pairs, every pair is left out once, the
 others adapt, and the sketch left out is ranked among candidates [N, C] (missing photos of the support are added) or, with None,
-among the support's named photos. B tasks: all pairs, then the folds. threads: at most this many; results do not depend on it.
+among the support's named photos; candidates may be (features [N, C], outputs [N, D]) where rows W^T + b is known. B tasks: all pairs, then the folds. threads: at most this many; results do not depend on it.
 Returns (coefficients [m, D], losses float64 [B, T+1], margins float64 [B], ranks int32 [2, B]: base and adapted, 0 for task 0,
 seconds float64 [B], seconds spent on the candidates, pool sizes int64 [1] or None without folds, None, shifts [1, D] or None). centre
 is p: before any step each task adds -k / (k + p) times the mean output of its k sketches to all sketches, infinity: nothing; shifts

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fgsbir_edge.arrays import Float32, matrix
+from fgsbir_edge.candidates import Candidates, pool_of
 from fgsbir_edge.errors import NoPairsError, ShapeError
 from fgsbir_edge.guard import DIVERGENCE_FACTOR, MIN_PAIRS, GuardReport, diverged, report_of, unchecked
 from fgsbir_edge.head import Adapter, Head, Negatives, Side
@@ -94,7 +95,7 @@ def adapt(
     photo_features: ArrayLike,
     *,
     negatives_features: ArrayLike | None = None,
-    candidates: ArrayLike | None = None,
+    candidates: ArrayLike | Candidates | None = None,
     options: AdaptOptions | None = None,
     threads: int = 1,
 ) -> AdaptResult:
@@ -102,13 +103,14 @@ def adapt(
 
     Several sketches may share a photo. ``negatives_features`` [n, C] are other photos, used with negatives "gallery" alone: where
     the head was trained without, they pull every sketch towards the few photos shown. ``candidates`` [N, C] are the photos that
-    the guard ranks among (the gallery). ``threads`` is how many work at most; the result does not depend on it. Raises
-    NoPairsError, ShapeError, NonFiniteError, NativeMissingError; what the guard objects to is reported, not raised.
+    the guard ranks among (the gallery); ``Candidates.of`` embeds them once for many calls. ``threads`` is how many work at most;
+    the result does not depend on it. Raises NoPairsError, ShapeError, NonFiniteError, AdapterMismatchError (candidates of
+    another head), NativeMissingError; what the guard objects to is reported, not raised.
     """
     options = options or AdaptOptions()
     recipe = options.recipe(head)
     episode = checked_episode(head, sketch_features, photo_features, negatives_features)
-    pool = _rows(head, "candidates", candidates) if options.guard and candidates is not None else None
+    pool = pool_of(head, candidates) if options.guard else None
     fold_pairs = MIN_PAIRS if options.guard else 0
     (found,) = solve_episodes(head, [episode], recipe, pool, fold_pairs=fold_pairs, threads=threads)
     return result_of(head, len(episode[0]), found, recipe, options.guard)

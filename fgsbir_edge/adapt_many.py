@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from numpy.typing import ArrayLike
 
 from fgsbir_edge.adapt import AdaptOptions, AdaptResult, checked_episode, result_of
-from fgsbir_edge.arrays import matrix
+from fgsbir_edge.candidates import Candidates, pool_of
 from fgsbir_edge.guard import MIN_PAIRS
 from fgsbir_edge.head import Head
 from fgsbir_edge.inner import Episode, solve_episodes
@@ -32,7 +32,7 @@ def adapt_many(
     head: Head,
     people: Sequence[Person],
     *,
-    candidates: ArrayLike | None = None,
+    candidates: ArrayLike | Candidates | None = None,
     options: AdaptOptions | None = None,
     threads: int = 1,
 ) -> list[AdaptResult]:
@@ -48,10 +48,10 @@ def adapt_many(
         checked_episode(head, person.sketches, person.photos, person.negatives, f"person {number}: ")
         for number, person in enumerate(people)
     ]
-    pool = matrix("candidates", candidates, head.features) if options.guard and candidates is not None else None
+    pool = pool_of(head, candidates) if options.guard else None
     fold_pairs = MIN_PAIRS if options.guard else 0
     results = []
-    for part in _parts(episodes, 0 if pool is None else len(pool)):
+    for part in _parts(episodes, 0 if pool is None else len(pool[0] if isinstance(pool, tuple) else pool)):
         for episode, found in zip(
             part, solve_episodes(head, part, recipe, pool, fold_pairs=fold_pairs, threads=threads), strict=True
         ):

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from fgsbir_edge.adapt import AdaptOptions, AdaptResult, adapt
 from fgsbir_edge.arrays import Float32
 from fgsbir_edge.bundle import Bundle
+from fgsbir_edge.candidates import Guarded, sampled
 from fgsbir_edge.confidence import Answer, answer, wanted
 from fgsbir_edge.encoder import DeviceEncoder, Encoder
 from fgsbir_edge.encoder.shifts import encode_shifted
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 BATCH = 32  # sketches or photos made into pixels at a time; bounds memory
-MAX_CANDIDATES = 4096  # photos that the guard ranks among: enough to see a rank get worse, whatever the gallery's size
-_SUBSET_SEED = 0  # larger galleries are sampled, always alike, so that adapting twice gives the same adapter
 
 
 class Engine:
@@ -59,7 +58,7 @@ class Engine:
         self.bundle, self.gallery = bundle, gallery
         self.confidence = bundle.confidence  # may be set, to another absent_share say; None: answers without confidence
         self.skipped: list[tuple[str, str]] = []  # (name, message) of photos that indexing could not read
-        self._encoder, self._threads = encoder, threads
+        self._encoder, self._threads, self._guarded = encoder, threads, Guarded()
         self._sketch_encoder = _for_sketches(bundle, encoder, threads) if sketch_encoder is None else sketch_encoder
         self._strokes = strokes_encoder(bundle.for_sketches, self._sketch_encoder)
 
@@ -276,21 +275,17 @@ class Engine:
         """``adapt`` from features [k, C] of the sketches and of their photos."""
         options = options or AdaptOptions()
         index = self.gallery.index
-        places = index.select(category) if index.entries else np.arange(0)
-        order, negatives = places, None
-        pushed = options.recipe(self.head).negatives == "gallery"
-        if pushed or len(places) > MAX_CANDIDATES:
-            order = np.random.default_rng(_SUBSET_SEED).permutation(places)
-        if pushed:
+        negatives = None
+        if options.recipe(self.head).negatives == "gallery" and index.entries:
             named = {row.tobytes() for row in np.asarray(photos, np.float32)}
-            found = index.features(order[: options.max_negatives + len(named)])
+            found = index.features(sampled(index.select(category))[: options.max_negatives + len(named)])
             negatives = [row for row in found if row.tobytes() not in named][: options.max_negatives]
         result = adapt(
             self.head,
             sketches,
             photos,
             negatives_features=negatives,
-            candidates=index.features(np.sort(order[:MAX_CANDIDATES])) if len(places) else None,
+            candidates=self._guarded.candidates(self.head, index, category) if options.guard else None,
             options=options,
         )
         if start is not None:

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fgsbir_edge.arrays import Float32
 from fgsbir_edge.head import Head
-from fgsbir_edge.inner import Folds, Recipe, Solution, Support, leave_out, moving_rows
+from fgsbir_edge.inner import Folds, Pool, Recipe, Solution, Support, leave_out, moving_rows
 
 WORSE_FACTOR = 1.25  # a mean rank that grew by no more than a quarter is no evidence against adapting
 MIN_PAIRS = 3  # with two, each half adapts on a single pair: that says nothing about adapting on two
@@ -43,12 +42,12 @@ def diverged(solution: Solution) -> bool:
     return bool(solution.losses[-1] > DIVERGENCE_FACTOR * max(float(solution.losses[0]), LOSS_FLOOR))
 
 
-def leave_one_out(head: Head, support: Support, recipe: Recipe, candidates: Float32 | None, *, threads: int = 1) -> GuardReport:
+def leave_one_out(head: Head, support: Support, recipe: Recipe, candidates: Pool | None, *, threads: int = 1) -> GuardReport:
     """Mean rank of the photos that one pair shows, under the base head, and under a head adapted on all the other pairs.
 
-    ``candidates`` [N, C] are the photos to rank among (the gallery); None takes the distinct photos that pairs name. The true
-    photo always takes part, once. Cost: k inner loops, and for the candidates one product with W and, where photos move, one
-    with X.
+    ``candidates`` are the photos to rank among (the gallery); None takes the distinct photos that pairs name. The true photo
+    always takes part, once. Cost: k inner loops, and for the candidates one product with W, unless they bring their outputs,
+    one with the left-out sketches and, where photos move, one with X.
     """
     note = unchecked(support.pairs, bool(len(moving_rows(support.photo_rows.tolist(), len(support.rows), recipe))))
     if note:

@@ -38,6 +38,7 @@ SQUARED_DISTANCE_FLOOR = 1e-12  # as in the native core: the distance of a point
 
 Int32 = NDArray[np.int32]
 Episode = tuple[Float32, Float32, Float32]  # sketches [k, C], their photos [k, C], other photos [n, C], all contiguous
+Pool = Float32 | tuple[Float32, Float32]  # photos that folds rank among: features [N, C], with outputs [N, D] where known
 
 
 @dataclass(frozen=True)
@@ -162,11 +163,11 @@ def solve(head: Head, support: Support, pairs: Sequence[int], recipe: Recipe, *,
     return Solution(rows, coefficients[rows], losses[0], float(margins[0]))
 
 
-def leave_out(head: Head, support: Support, recipe: Recipe, candidates: Float32 | None, *, threads: int = 1) -> Folds:
+def leave_out(head: Head, support: Support, recipe: Recipe, candidates: Pool | None, *, threads: int = 1) -> Folds:
     """Leave every pair out once, adapt on the others, and rank the photo of the one left out.
 
-    ``candidates`` [N, C] are the photos to rank among; None takes the distinct photos that pairs name. The true photo always
-    takes part, once.
+    ``candidates`` are the photos to rank among; None takes the distinct photos that pairs name. The true photo always takes
+    part, once.
     """
     prepared = support.rows, support.outputs, support.gram, support.photo_rows
     _, _, _, ranks, _, _, pool_sizes, *_ = native().adapt_support(
@@ -176,7 +177,7 @@ def leave_out(head: Head, support: Support, recipe: Recipe, candidates: Float32 
 
 
 def solve_episodes(
-    head: Head, episodes: Sequence[Episode], recipe: Recipe, candidates: Float32 | None, *, fold_pairs: int = 0, threads: int = 1
+    head: Head, episodes: Sequence[Episode], recipe: Recipe, candidates: Pool | None, *, fold_pairs: int = 0, threads: int = 1
 ) -> list[Found]:
     """Supports, inner loops and folds of any number of episodes in one native call.
 

@@ -242,6 +242,9 @@ void head_products() {
     }
 }
 
+// What a guard ranks among: the pairs' own photos, further ones, or these with what the head makes of them.
+enum class Gallery { none, features, embedded };
+
 // Persons from features, with folds: any number of threads gives the same bits, and the same as each person alone.
 struct Crowd {
     static constexpr std::int64_t features = 21, width = 18, photos = 31;
@@ -264,13 +267,15 @@ struct Crowd {
                 2 + person, 3};
     }
 
-    Result run(std::int64_t first, std::int64_t count, bool both, bool use_gallery, int threads) const {
+    Result run(std::int64_t first, std::int64_t count, bool both, Gallery used, int threads) const {
         std::vector<fgsbir::AdaptEpisode<float>> episodes;
         for (std::int64_t person = first; person < first + count; ++person) episodes.push_back(episode(person));
         const auto layout = fgsbir::lay_out(episodes.data(), count, features);
         const std::size_t all = layout.rows.size();
         std::vector<float> rows(all * features), outputs(all * width), gram(static_cast<std::size_t>(layout.gram_size));
+        std::vector<float> embedded(static_cast<std::size_t>(photos * width));
         fgsbir::fill_supports(head, layout, rows.data(), outputs.data(), gram.data(), threads);
+        fgsbir::head_outputs(head, gallery.data(), photos, embedded.data(), 1);
         fgsbir::AdaptPeople people{layout.row_offsets.data(),
                                    layout.pair_offsets.data(),
                                    layout.photo_of.data(),
@@ -281,7 +286,9 @@ struct Crowd {
                                    both,
                                    0.4};
         const auto pool = fgsbir::gather_candidates(head, people, rows.data(), outputs.data(), gram.data(),
-                                                    use_gallery ? gallery.data() : nullptr, use_gallery ? photos : 0, threads);
+                                                    used == Gallery::none ? nullptr : gallery.data(),
+                                                    used == Gallery::embedded ? embedded.data() : nullptr,
+                                                    used == Gallery::none ? 0 : photos, threads);
         people.truth = pool.truth.data();
         auto plan = fgsbir::plan_people(people);
         plan.centre(people, {prior}, outputs.data(), width);
@@ -306,13 +313,13 @@ void crowds(double prior) {
     Crowd crowd;
     crowd.prior = prior;
     for (const bool both : {false, true}) {
-        for (const bool use_gallery : {false, true}) {
-            const Crowd::Result together = crowd.run(0, 4, both, use_gallery, 1), shared = crowd.run(0, 4, both, use_gallery, 3);
+        for (const Gallery used : {Gallery::none, Gallery::features, Gallery::embedded}) {
+            const Crowd::Result together = crowd.run(0, 4, both, used, 1), shared = crowd.run(0, 4, both, used, 3);
             CHECK(together.coefficients == shared.coefficients && together.losses == shared.losses);
             CHECK(together.base == shared.base && together.adapted == shared.adapted);
             Crowd::Result alone;
             for (std::int64_t person = 0; person < 4; ++person) {
-                const Crowd::Result one = crowd.run(person, 1, both, use_gallery, 1);
+                const Crowd::Result one = crowd.run(person, 1, both, used, 1);
                 alone.coefficients.insert(alone.coefficients.end(), one.coefficients.begin(), one.coefficients.end());
                 alone.losses.insert(alone.losses.end(), one.losses.begin(), one.losses.end());
                 alone.adapted.insert(alone.adapted.end(), one.adapted.begin(), one.adapted.end());
@@ -323,6 +330,8 @@ void crowds(double prior) {
             const auto [low, high] = std::minmax_element(together.adapted.begin(), together.adapted.end());
             CHECK(*low == 0 && *high > 1 && *high <= Crowd::photos);  // 0: tasks without a query
         }
+        const Crowd::Result made = crowd.run(0, 4, both, Gallery::features, 1), given = crowd.run(0, 4, both, Gallery::embedded, 1);
+        CHECK(made.base == given.base && made.adapted == given.adapted && made.coefficients == given.coefficients);
     }
 }
 
@@ -346,9 +355,9 @@ void centres() {
         CHECK_THROWS(plan.centre(people, {prior}, outputs.data(), 2), std::invalid_argument);
     }
     Crowd crowd;
-    const Crowd::Result plain = crowd.run(0, 4, true, true, 1);
+    const Crowd::Result plain = crowd.run(0, 4, true, Gallery::features, 1);
     crowd.prior = 1.0;
-    const Crowd::Result centred = crowd.run(0, 4, true, true, 1);
+    const Crowd::Result centred = crowd.run(0, 4, true, Gallery::features, 1);
     CHECK(plain.base == centred.base && plain.losses != centred.losses && plain.adapted != centred.adapted);
 }
 
