@@ -133,9 +133,16 @@ def read_confidence(path: Path) -> Confidence:
     return confidence
 
 
-def add_confidence(source: Path, out: Path, confidence: Confidence) -> None:
-    """Write the bundle `source` with these constants as `out`, which may be the same folder. All else stays as it is."""
-    replace(Bundle.load(source), confidence=confidence).save(out)
+def add_confidence(source: Path, out: Path, confidence: Confidence, *, alone: bool = False) -> None:
+    """Write the bundle `source` with these constants as `out`, which may be the same folder. All else stays as it is.
+
+    `alone`: nothing but the sketch encoder and these.
+    """
+    bundle = replace(Bundle.load(source), confidence=confidence)
+    if alone:
+        bundle.save_sketch_encoder(out)
+    else:
+        bundle.save(out)
     Bundle.load(out)
 
 
@@ -143,7 +150,7 @@ def write(arguments: argparse.Namespace) -> int:
     """Do what the command line says."""
     confidence = None if arguments.confidence is None else read_confidence(arguments.confidence)
     if confidence is not None and arguments.check is None:
-        add_confidence(arguments.bundle, arguments.out, confidence)
+        add_confidence(arguments.bundle, arguments.out, confidence, alone=arguments.alone)
         say(f"{arguments.out} written")
         put_json(confidence.to_manifest())
         return 0
@@ -170,7 +177,7 @@ def write(arguments: argparse.Namespace) -> int:
         name = arguments.name or arguments.checkpoint.stem
         report = export(arguments.checkpoint, arguments.out, name, check, notes, half_weights=half, plan=plan)
     if confidence is not None:
-        add_confidence(arguments.out, arguments.out, confidence)
+        add_confidence(arguments.out, arguments.out, confidence, alone=arguments.alone)
     say(f"{arguments.out} written")
     put_json(report)
     return 0
@@ -214,6 +221,8 @@ def main() -> int:
     arguments = options.parse_args()
     if arguments.sketch_encoder is not None and arguments.bundle is None:
         options.error("--sketch-encoder goes into a bundle: give it by --bundle")
+    if arguments.alone and arguments.sketch_encoder is None and (arguments.confidence is None or arguments.check is not None):
+        options.error("--alone goes with --sketch-encoder, or with --confidence for a bundle that has one")
     plain = not arguments.variants and arguments.sketch_encoder is None
     alone = arguments.bundle is not None and arguments.confidence is not None and plain
     if arguments.check is None and not alone:

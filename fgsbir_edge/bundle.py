@@ -198,7 +198,7 @@ class Bundle:
             variants = {key: Variant.from_manifest(key, entry) for key, entry in manifest.get("variants", {}).items()}
             if verify and FP32 in variants and variants[FP32].sha256 != hashes[ENCODER]:
                 raise ValueError(f"variant {FP32!r} and {ENCODER} have different hashes")
-            confidence = Confidence.from_manifest(manifest["confidence"]) if "confidence" in manifest else None
+            confidence = _confidence(manifest)
             name, provenance = str(manifest["name"]), dict(manifest.get("provenance", {}))
             drawn = sketch_side(manifest["sketch_encoder"]) if "sketch_encoder" in manifest else None
         except KeyError as error:
@@ -238,7 +238,7 @@ class Bundle:
                 f"{folder}: a sketch encoder for bundle {wanted['name']!r}, this release has {base.name!r}; export it again"
             )
         sketch = cls._sketch(f"{name} sketches", folder, sketch_side(manifest["sketch_encoder"]), base.head, verify)
-        return replace(base, name=name, sketch=sketch, confidence=None)
+        return replace(base, name=name, sketch=sketch, confidence=_confidence(manifest))
 
     def save_sketch_encoder(self, folder: str | os.PathLike[str]) -> None:
         """Write the sketch encoder by itself, for releases whose bundle is this one without it.
@@ -252,7 +252,13 @@ class Bundle:
         if base.features_digest != self.features_digest:
             raise BundleFormatError(f"{self._place}: not the encoder of bundle {base.name!r} in this package; save both together")
         over = {"name": base.name, "features_digest": base.features_digest}
-        manifest = {"format": FORMAT, "version": WITH_SKETCH, "name": f"{base.name}-light", "over": over}
+        manifest = {
+            "format": FORMAT,
+            "version": WITH_SKETCH,
+            "name": f"{base.name}-light",
+            "over": over,
+            **_entry(self.confidence),
+        }
         parts = {entry.file: own.encoder_bytes(name) for name, entry in own.variants.items()}
         write_folder(Path(folder), parts, {**manifest, "sketch_encoder": sketch_entry(own)})
 
@@ -276,10 +282,18 @@ class Bundle:
             "head": described(self.head),
             "variants": {name: entry.to_manifest() for name, entry in self.variants.items()},
             **({} if own is None else {"sketch_encoder": sketch_entry(own)}),
-            **({} if self.confidence is None else {"confidence": self.confidence.to_manifest()}),
+            **_entry(self.confidence),
             "provenance": dict(self.provenance),
         }
         write_folder(Path(folder), parts, manifest)
+
+
+def _confidence(manifest: Mapping[str, Any]) -> Confidence | None:
+    return Confidence.from_manifest(manifest["confidence"]) if "confidence" in manifest else None
+
+
+def _entry(confidence: Confidence | None) -> dict[str, Any]:
+    return {} if confidence is None else {"confidence": confidence.to_manifest()}
 
 
 def write_bundle(

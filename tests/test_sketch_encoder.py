@@ -15,6 +15,7 @@ from fgsbir_edge.bench import Plan, bench_encoders
 from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.bundle_files import MANIFEST
 from fgsbir_edge.cli import main
+from fgsbir_edge.confidence import Confidence
 from fgsbir_edge.encoder.backends import CPU, Setting
 from fgsbir_edge.encoder.choose import choice_path
 from fgsbir_edge.encoder.onnx import OnnxEncoder
@@ -270,6 +271,7 @@ def test_by_itself_over_the_bundle_in_the_package(
         assert (loaded.name, loaded.encoder, loaded.for_sketches.encoder) == ("toy-light", bundle.encoder, side.encoder)
         assert (loaded.features_digest, loaded.pairs_digest) == (bundle.features_digest, two.pairs_digest)
         assert loaded.for_sketches.encoder_bytes("int8") == int8.content
+        assert loaded.confidence is None  # the package's bundle may have one: of its own sketches
     loaded.save(tmp_path / "light")  # now a folder of that name, which goes first, and is whole by itself
     assert Bundle.load("light").path == Path("light")
     with pytest.raises(BundleMissingFileError, match="has no sketch encoder"):
@@ -280,6 +282,21 @@ def test_by_itself_over_the_bundle_in_the_package(
     replace(bundle, name="another", input=other.input).save(tmp_path / "another")
     monkeypatch.setattr("fgsbir_edge.bundle.DEFAULT_FOLDER", tmp_path / "another")
     with pytest.raises(BundleFormatError, match="for bundle 'toy', this release has 'another'; export it again"):
+        Bundle.load(tmp_path / "own")
+
+
+def test_a_sketch_encoder_by_itself_brings_its_own_confidence(
+    two: Bundle, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = Confidence((9.0, 0.5, 0.1), (0.2, 0.1), (0.0, 0.1, 0.1, 0.0, 0.0), 0.3, 0.8, provenance={"sketches": 7})
+    replace(bundle, confidence=replace(theirs, none_below=0.1)).save(tmp_path / "default")
+    monkeypatch.setattr("fgsbir_edge.bundle.DEFAULT_FOLDER", tmp_path / "default")
+    for found in (theirs, None):
+        replace(two, confidence=found).save_sketch_encoder(tmp_path / "own")
+        assert Bundle.load(tmp_path / "own").confidence == found
+    manifest = tmp_path / "own" / MANIFEST
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"confidence": {**theirs.to_manifest(), "slope": [1.0]}}))
+    with pytest.raises(BundleFormatError, match="slope has 1 constants"):
         Bundle.load(tmp_path / "own")
 
 

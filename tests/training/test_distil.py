@@ -314,6 +314,42 @@ def test_into_a_bundle(finished: Path, teacher: tuple[Path, Path], shapes: Path,
         add_sketch_encoder(teacher[0], teacher[1], tmp_path / "no", (folder, plan))
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--bundle", "b", "--alone", "--check", "c", "--variants", "fp16"],
+        ["--bundle", "b", "--alone", "--confidence", "f", "--check", "c"],
+    ],
+)
+def test_alone_needs_a_sketch_encoder(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from export.bundle import main
+
+    monkeypatch.setattr(sys, "argv", ["export.bundle", *words, "--out", "x"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--alone goes with --sketch-encoder, or with --confidence" in capsys.readouterr().err
+
+
+def test_confidence_goes_to_the_light_encoder_that_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from export.bundle import main
+
+    default = Bundle.default().confidence
+    assert default is not None
+    theirs = replace(default, none_below=default.none_below / 2)
+    (tmp_path / "fitted.json").write_text(json.dumps({"confidence": theirs.to_manifest()}))
+    words = ["--bundle", "light", "--confidence", str(tmp_path / "fitted.json"), "--alone", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["export.bundle", *words])
+    assert main() == 0
+    light, found = Bundle.load("light"), Bundle.load(tmp_path / "out")
+    assert found.confidence == theirs
+    assert found.pairs_digest == light.pairs_digest
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        path.name for path in Path(str(light.for_sketches.path)).iterdir()
+    )
+
+
 @pytest.mark.slow
 def test_figures_are_of_both_encoders(
     finished: Path, teacher: tuple[Path, Path], shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
