@@ -5,7 +5,9 @@ What the head makes of them is nearly all of the guard's work among thousands of
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,16 +69,19 @@ def sampled(places: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 class Guarded:
-    """Candidates of a gallery by category, as long as it does not change."""
+    """Candidates of a gallery by category, as long as it does not change.
+
+    Of a gallery that has changed nothing but these stays in memory until the next adaptation: not the index, which may be large.
+    """
 
     def __init__(self) -> None:
-        self._index: PhotoIndex | None = None
+        self._index: Callable[[], PhotoIndex | None] = lambda: None
         self._kept: OrderedDict[tuple[str, str | None], Candidates] = OrderedDict()
 
     def candidates(self, head: Head, index: PhotoIndex, category: str | None) -> Candidates | None:
         """At most MAX_CANDIDATES photos of the category (None: of all), None of an empty gallery. Raises EmptyGalleryError."""
-        if index is not self._index:
-            self._index = index
+        if index is not self._index():
+            self._index = weakref.ref(index)
             self._kept.clear()
         if not index.entries:
             return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,6 +115,16 @@ def test_a_large_gallery_is_sampled_always_alike(engine: Engine, monkeypatch: py
     everything = engine.gallery.index.features(np.arange(9))
     places = [int(np.flatnonzero((everything == row).all(axis=1))[0]) for row in one.features]
     assert places == sorted(set(places))
+    engine.close()
+
+
+def test_a_gallery_that_was_read_anew_is_let_go(engine: Engine) -> None:
+    engine.adapt_features(rows(np.random.default_rng(1), 3, engine.head), engine.photo_features(["chairs/0.png"] * 3))
+    old = weakref.ref(engine.gallery.index)
+    engine.gallery.remove(["shoes/8.png"])
+    assert len(engine.gallery.index.entries) == 8
+    gc.collect()
+    assert old() is None
     engine.close()
 
 
