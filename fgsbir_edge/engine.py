@@ -92,13 +92,15 @@ class Engine:
 
         model = bundle if isinstance(bundle, Bundle) else Bundle.default() if bundle is None else Bundle.load(bundle)
         workers = default_threads() if threads is None else threads
-        # before the gallery: a bundle that cannot run must not leave a file behind
+        # before the gallery: a bundle that cannot run must not leave a file behind. Of two encoders that of photos can wait
+        # where nothing is indexed: those who only search never need it, and it takes 45 MiB
         drawn = model.for_sketches
+        deferred = drawn is not model and photos is None and not create
         if backend == "auto":
-            encoder = open_chosen(model, threads)
+            encoder = open_chosen(model, threads, deferred=deferred)
             own = encoder if drawn is model else open_chosen(drawn, threads)
         else:
-            encoder = open_encoder(model, Setting(backend, model.nearest(variant), workers))
+            encoder = open_encoder(model, Setting(backend, model.nearest(variant), workers), deferred=deferred)
             own = encoder if drawn is model else open_encoder(drawn, Setting(backend, model.nearest(variant, drawn), workers))
         if gallery is not None and photos is None and not create:
             store = Gallery.open(gallery, model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -283,6 +284,25 @@ def test_by_itself_over_the_bundle_in_the_package(
     monkeypatch.setattr("fgsbir_edge.bundle.DEFAULT_FOLDER", tmp_path / "another")
     with pytest.raises(BundleFormatError, match="for bundle 'toy', this release has 'another'; export it again"):
         Bundle.load(tmp_path / "own")
+
+
+def test_the_network_for_photos_is_loaded_when_it_is_needed(two: Bundle, tmp_path: Path, drawing: Sketch) -> None:
+    """Those who only search do without; a gallery is not made by a bundle that cannot fill it."""
+    Gallery.create(tmp_path / "empty.gallery", two).close()
+    broken = replace(two, encoder=b"no network", variants={})
+    with Engine.open(bundle=two, gallery=tmp_path / "empty.gallery", threads=1, backend=CPU) as engine:
+        photo = np.full((40, 40, 3), 200, np.uint8)
+        with ThreadPoolExecutor(4) as pool:
+            rows = list(pool.map(lambda _: engine.encode_photos([photo]), range(8)))
+        assert len({row.tobytes() for row in rows}) == 1
+    Gallery.create(tmp_path / "broken.gallery", broken).close()
+    with Engine.open(bundle=broken, gallery=tmp_path / "broken.gallery", threads=1, backend=CPU) as engine:
+        assert engine.encode_sketches([drawing]).shape == (1, two.head.features)
+        with pytest.raises(BundleFormatError, match="cannot be loaded"):
+            engine.encode_photos([photo])
+    with pytest.raises(BundleFormatError, match="cannot be loaded"):
+        Engine.open(bundle=broken, gallery=tmp_path / "new.gallery", threads=1, backend=CPU, create=True)
+    assert not (tmp_path / "new.gallery").exists()
 
 
 def test_a_sketch_encoder_by_itself_brings_its_own_confidence(

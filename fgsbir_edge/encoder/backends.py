@@ -58,8 +58,10 @@ class Setting:
         return f"{self.backend} {self.variant}"
 
 
-def open_encoder(bundle: Bundle, setting: Setting, *, say: Say | None = None) -> Encoder:
+def open_encoder(bundle: Bundle, setting: Setting, *, say: Say | None = None, deferred: bool = False) -> Encoder:
     """The encoder of a bundle on one backend. ``say`` hears of engines that are built, which can take minutes.
+
+    ``deferred``: on the processor the network is loaded when it is first used; GPUs are asked at once.
 
     Raises:
         DeviceError: no GPU, a library is missing, or ONNX Runtime's provider did not load; the message says which and the remedy.
@@ -69,7 +71,7 @@ def open_encoder(bundle: Bundle, setting: Setting, *, say: Say | None = None) ->
     from fgsbir_edge.encoder.onnx import OnnxEncoder
 
     if setting.backend == CPU:
-        return OnnxEncoder(bundle, setting.threads, setting.variant)
+        return OnnxEncoder(bundle, setting.threads, setting.variant, deferred=deferred)
     from fgsbir_edge.gpu_stream import open_stream
 
     stream = open_stream(setting.library, setting.device)

@@ -119,23 +119,24 @@ def stored(bundle: Bundle) -> Choice | None:
         return None
 
 
-def open_chosen(bundle: Bundle, threads: int | None = None, *, say: Say | None = None) -> Encoder:
+def open_chosen(bundle: Bundle, threads: int | None = None, *, say: Say | None = None, deferred: bool = False) -> Encoder:
     """The encoder on the backend that was measured to be the fastest here; onnx-cpu where nothing was, or it fails to open.
 
-    What is used, and why something else is not, goes to the log. Raises what opening onnx-cpu raises.
+    What is used, and why something else is not, goes to the log. ``deferred`` as in ``open_encoder``. Raises what opening
+    onnx-cpu raises.
     """
     plain = Setting(CPU, threads=threads)
     choice = stored(bundle)
     if choice is None:
-        return open_encoder(bundle, plain)
+        return open_encoder(bundle, plain, deferred=deferred)
     chosen = choice.setting
     setting = Setting(chosen.backend, chosen.variant, chosen.threads if threads is None else threads)
     try:
-        encoder = open_encoder(bundle, setting, say=say)
+        encoder = open_encoder(bundle, setting, say=say, deferred=deferred)
     except FgsbirError as error:
         told = "%s was chosen by 'fgsbir-edge bench' and cannot be used now (%s): using %s; run it again"
         _log.warning(told, setting.name, error, plain.name)
-        return open_encoder(bundle, plain)
+        return open_encoder(bundle, plain, deferred=deferred)
     now = software()
     changed = [name for name in sorted({*now, *choice.software}) if now.get(name) != choice.software.get(name)]
     if changed:

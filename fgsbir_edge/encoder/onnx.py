@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,8 +35,8 @@ class OnnxEncoder:
     The number of threads is always explicit: left to itself the runtime takes every core, and collapses when one is busy.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, variant: str = "fp32") -> None:
-        """Load a bundle's graph, or another ``variant`` of it.
+    def __init__(self, bundle: Bundle, threads: int | None = None, variant: str = "fp32", *, deferred: bool = False) -> None:
+        """Load a bundle's graph, or another ``variant`` of it; ``deferred``: when it is first used, which is then what raises.
 
         Raises BundleFormatError when it cannot be run, or has another interface than its manifest, and what
         ``Bundle.encoder_bytes`` raises.
@@ -42,7 +44,9 @@ class OnnxEncoder:
         self.name = f"onnx-cpu {variant}"
         workers = default_threads() if threads is None else threads
         self._batch = min(MAX_BATCH, BATCH_OF_A_THREAD * workers)
-        self._session = open_session(bundle, variant, workers, ["CPUExecutionProvider"])
+        self._open = partial(open_session, bundle, variant, workers, ["CPUExecutionProvider"])
+        self._opening = Lock()
+        self._session = None if deferred else self._open()
         self.size, self.features = bundle.input.size, bundle.head.features
 
     def encode(self, pixels: Float32) -> Float32:
@@ -53,11 +57,18 @@ class OnnxEncoder:
         shape = (3, self.size, self.size)
         if pixels.dtype != np.float32 or pixels.shape[1:] != shape or pixels.ndim != 4:
             raise ShapeError(f"encoder input: got {pixels.dtype} {list(pixels.shape)}, expected float32 {['B', *shape]}")
-        rows = np.empty((len(pixels), self.features), np.float32)
+        session, rows = self._opened(), np.empty((len(pixels), self.features), np.float32)
         for start in range(0, len(pixels), self._batch):
             chunk = np.ascontiguousarray(pixels[start : start + self._batch])
-            (rows[start : start + self._batch],) = self._session.run(["features"], {"image": chunk})
+            (rows[start : start + self._batch],) = session.run(["features"], {"image": chunk})
         return finite_features(rows)
+
+    def _opened(self) -> Any:
+        """The session; several threads may ask."""
+        with self._opening:
+            if self._session is None:
+                self._session = self._open()
+            return self._session
 
 
 def load_runtime() -> Any:

@@ -34,7 +34,7 @@ class Worker:
         except BaseException:
             self._gallery.shutdown()
             raise
-        self.parallel = type(self._engine.encoder) is OnnxEncoder
+        self.parallel = type(self._engine.sketch_encoder) is OnnxEncoder
         self._encoders = ThreadPoolExecutor(workers, "encode") if self.parallel else self._gallery
 
     async def run(self, function: Callable[[Engine], T]) -> T:
