@@ -6,12 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fgsbir_edge import adapt_cli, bench_cli, people_cli, samples, serve_cli, zero_sketch_cli
 from fgsbir_edge.adapt_cli import add_gallery_arguments, index_photos, say_others
 from fgsbir_edge.arguments import positive, share
-from fgsbir_edge.console import Stages, exit_codes, put, put_json, run, say
+from fgsbir_edge.console import Stages, exit_codes, put, put_json, run, say, whole_process
 from fgsbir_edge.engine_cli import ENGINES, add_engine_commands
 from fgsbir_edge.errors import EmptyGalleryError, UnreadableImageError
 from fgsbir_edge.fleet_cli import FLEET, add_fleet_commands
@@ -259,5 +259,10 @@ def _selftest(arguments: argparse.Namespace) -> int:
     return 1 if facts["failed"] else 0
 
 
+def script() -> NoReturn:
+    """``main`` as what its process is for."""
+    whole_process(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

@@ -16,6 +16,7 @@ from fgsbir_edge.errors import FgsbirError
 
 INTERRUPTED = 130
 _COLLECT_AFTER = 50_000  # new objects; loading modules makes tens of thousands that all stay
+_USUAL = gc.get_threshold()
 
 
 def say(text: str) -> None:
@@ -50,12 +51,17 @@ def whole_process(main: Callable[[], int]) -> NoReturn:
     """Run a command that is all that its process is for, and end the process with its exit code.
 
     Reference cycles are looked for less often than usual, and not at the end, when the system takes all memory back anyway:
-    together a tenth of the time of a short command.
+    together a tenth of the time of a short command. One that runs for long calls ``stays``.
     """
     gc.set_threshold(_COLLECT_AFTER)
     code = main()
     gc.freeze()
     sys.exit(code)
+
+
+def stays() -> None:
+    """This command runs until it is stopped: look for reference cycles as often as usual."""
+    gc.set_threshold(*_USUAL)
 
 
 class _Talk(logging.Handler):

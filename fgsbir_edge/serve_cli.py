@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fgsbir_edge.adapt_cli import index_photos
 from fgsbir_edge.arguments import port, positive, seconds
-from fgsbir_edge.console import Stages, put, say
+from fgsbir_edge.console import Stages, put, say, stays
 
 if TYPE_CHECKING:
     from fgsbir_edge.engine import Engine
@@ -47,6 +47,7 @@ def serve_command(arguments: argparse.Namespace, _: Stages) -> int:
     from fgsbir_edge.serve.options import ServeOptions, is_loopback
     from fgsbir_edge.serve.server import serve
 
+    stays()
     token = arguments.token or _token_of_environment()
     made_up = token is None and not is_loopback(arguments.host)
     options = ServeOptions(

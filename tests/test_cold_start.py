@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from types import SimpleNamespace
 
 import numpy as np
@@ -54,14 +55,17 @@ def test_the_command_loads_what_it_needs_alone(bundle: Bundle, data_path: Path, 
 
 
 def test_a_process_of_one_command_ends_with_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    done: list[object] = []
-    monkeypatch.setattr(gc, "set_threshold", done.append)  # pytest's own process goes on
+    done: list[Any] = []
+    monkeypatch.setattr(gc, "set_threshold", lambda *numbers: done.append(numbers))  # pytest's own process goes on
     monkeypatch.setattr(gc, "freeze", lambda: done.append("frozen"))
     with pytest.raises(SystemExit) as ended:
         console.whole_process(lambda: 7)
     assert ended.value.code == 7
-    assert len(done) == 2
-    assert done[1] == "frozen"
+    (seldom,), frozen = done
+    assert seldom > gc.get_threshold()[0]
+    assert frozen == "frozen"
+    console.stays()
+    assert done[2:] == [gc.get_threshold()]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8, np.int16])
