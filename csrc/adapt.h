@@ -271,6 +271,6 @@ struct AdaptCandidates {
 template <typename Real>
 AdaptCandidates<Real> gather_candidates(const AdaptHead<Real>& head, const AdaptPeople& people, const Real* rows,
                                         const Real* outputs, const Real* gram, const Real* candidates,
-                                        const Real* candidate_outputs, std::int64_t candidates_count, int threads);
+                                        std::int64_t candidates_count, int threads, const Real* candidate_outputs = nullptr);
 
 }  // namespace fgsbir

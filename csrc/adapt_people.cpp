@@ -296,7 +296,7 @@ class Gathering {
 template <typename Real>
 AdaptCandidates<Real> gather_candidates(const AdaptHead<Real>& head, const AdaptPeople& people, const Real* rows,
                                         const Real* outputs, const Real* gram, const Real* candidates,
-                                        const Real* candidate_outputs, std::int64_t candidates_count, int threads) {
+                                        std::int64_t candidates_count, int threads, const Real* candidate_outputs) {
     Gathering<Real> gathering(head, people, rows, candidates, candidate_outputs, candidates_count);
     gathering.fill_outputs(outputs, threads);
     if (people.photos_move) gathering.fill_cross(gram, threads);
@@ -308,7 +308,7 @@ AdaptCandidates<Real> gather_candidates(const AdaptHead<Real>& head, const Adapt
     template void fill_supports<Real>(const AdaptHead<Real>&, const AdaptLayout<Real>&, Real*, Real*, Real*, int);               \
     template struct AdaptCandidates<Real>;                                                                                       \
     template AdaptCandidates<Real> gather_candidates<Real>(const AdaptHead<Real>&, const AdaptPeople&, const Real*, const Real*, \
-                                                           const Real*, const Real*, const Real*, std::int64_t, int);
+                                                           const Real*, const Real*, std::int64_t, int, const Real*);
 FGSBIR_INSTANTIATE(float)
 FGSBIR_INSTANTIATE(double)
 #undef FGSBIR_INSTANTIATE

@@ -169,7 +169,7 @@ py::tuple learn(const AdaptHead<Real>& head, const Supports& supports, const py:
         if (folds) {
             const auto start = std::chrono::steady_clock::now();
             pool = gather_candidates(head, people, rows, batch.supports.outputs, batch.supports.gram, photos.features,
-                                     photos.outputs, photos.count, threads);
+                                     photos.count, threads, photos.outputs);
             pool_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
             batch.pools = pool.pools();
             people.truth = pool.truth.data();

@@ -287,8 +287,8 @@ struct Crowd {
                                    0.4};
         const auto pool = fgsbir::gather_candidates(head, people, rows.data(), outputs.data(), gram.data(),
                                                     used == Gallery::none ? nullptr : gallery.data(),
-                                                    used == Gallery::embedded ? embedded.data() : nullptr,
-                                                    used == Gallery::none ? 0 : photos, threads);
+                                                    used == Gallery::none ? 0 : photos, threads,
+                                                    used == Gallery::embedded ? embedded.data() : nullptr);
         people.truth = pool.truth.data();
         auto plan = fgsbir::plan_people(people);
         plan.centre(people, {prior}, outputs.data(), width);
