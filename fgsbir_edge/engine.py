@@ -278,6 +278,8 @@ class Engine:
         options = options or AdaptOptions()
         index = self.gallery.index
         negatives = None
+        if category is not None and index.entries:
+            index.select(category)  # a misspelt one is an error, whether its photos are needed or not
         if options.recipe(self.head).negatives == "gallery" and index.entries:
             named = {row.tobytes() for row in np.asarray(photos, np.float32)}
             found = index.features(sampled(index.select(category))[: options.max_negatives + len(named)])

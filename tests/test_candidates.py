@@ -18,7 +18,7 @@ from fgsbir_edge.arrays import Float32
 from fgsbir_edge.bundle import Bundle
 from fgsbir_edge.candidates import Candidates, Guarded
 from fgsbir_edge.engine import Engine
-from fgsbir_edge.errors import AdapterMismatchError, NonFiniteError, ShapeError
+from fgsbir_edge.errors import AdapterMismatchError, EmptyGalleryError, NonFiniteError, ShapeError
 from fgsbir_edge.head import Head
 
 
@@ -99,6 +99,8 @@ def test_a_gallery_embeds_them_once_and_again_when_it_changes(
     assert made == [9, 5]
     engine.adapt_features(features, photos, options=AdaptOptions(guard=False))
     assert made == [9, 5]
+    with pytest.raises(EmptyGalleryError, match="category 'cups' has no photos"):
+        engine.adapt_features(features, photos, category="cups", options=AdaptOptions(guard=False))
     engine.gallery.remove(["shoes/8.png"])
     assert engine.adapt_features(features, photos).guard.candidates == 8
     assert made == [9, 5, 8]
