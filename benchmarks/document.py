@@ -76,7 +76,7 @@ the inner loop. One thread. Stages are milliseconds of the processor, so that ot
 `by the clock` is what one waits. `head and search` begins at features. `adapt as the papers do` is the same loss, pairs and
 five steps for all, on sketches and photos, without a guard; ours as released is one step on sketches alone, what sketches
 have in common taken away, and the guard, which ranks left-out pairs among all photos; what the head makes of these is kept
-from one adaptation to the next, and the first one after a photo has come or gone takes some 4 ms more.
+from one adaptation to the next, and the first one after a photo has come or gone takes some 3 ms more.
 After it photos stay where they are; where an adapter moves them too, as the papers' does, the first search embeds all of
 them anew. Times do not depend on what random photos look like.
 
