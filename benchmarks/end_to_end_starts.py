@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from benchmarks.end_to_end_tables import FIRST_HIT, OURS, RESEARCH, START, START
 from benchmarks.rounds import Report
 from benchmarks.samples import significant, summary
 from benchmarks.sketches import drawing_files
+from fgsbir_edge.encoder.onnx import default_threads
 from fgsbir_edge.pairs import DEMO_FOLDER
 
 _ROOT = Path(__file__).parents[1]
@@ -32,6 +33,15 @@ class Start:
     wall: float
     processor: float
     peak: float
+
+
+class Kind(NamedTuple):
+    """A process to start: its row's group and name, Python's arguments, and the threads that work in it."""
+
+    group: str
+    name: str
+    command: list[str]
+    threads: int = 1
 
 
 class Starts:
@@ -53,44 +63,43 @@ class Starts:
         order = np.random.default_rng(0)
         for turn in range(starts + 1):
             for number in order.permutation(len(kinds)):
-                one = start(kinds[number][2])
+                one = start(kinds[number].command)
                 if turn:
                     taken[number].append(one)
-        for (group, name, _), found in zip(kinds, taken, strict=True):
+        for (group, name, _, threads), found in zip(kinds, taken, strict=True):
             row: dict[str, Any] = {"group": group, "name": name, "unit": "us", **summary([[one.wall] for one in found])}
             busy = summary([[one.processor] for one in found])
-            row |= {"agrees": "", "bytes": 0, "threads": 1, "limit": group == START}
+            row |= {"agrees": "", "bytes": 0, "threads": threads, "limit": group == START}
             row |= {"processor": busy["median"], "processor_min": busy["min"]}
             report.rows.append({**row, "peak_mib": significant(max(one.peak for one in found), 4)})
 
-    def _ours(self) -> list[tuple[str, str, list[str]]]:
+    def _ours(self) -> list[Kind]:
         bundle = self._place.engine.bundle.path
-        common = [
-            "--gallery",
-            str(self._place.gallery),
-            "--threads",
-            "1",
-            "--json",
-            *(["--bundle", str(bundle)] if bundle else []),
-        ]
+        common = ["--gallery", str(self._place.gallery), "--json", *(["--bundle", str(bundle)] if bundle else [])]
+        one = ["--threads", "1"]
         adapt = ["-m", "fgsbir_edge.adapt", *common, "--output", str(self._folder / "ours.safetensors")]
-        named = [f"{file}={file.stem}.jpg" for file in self._drawings]
-        files = [f"{file}={DEMO_FOLDER / 'photos' / f'{file.stem}.jpg'}" for file in self._drawings]
-        return [
-            (START, "Python", ["-c", "print()"]),
-            (START, "Python with NumPy and ONNX Runtime", ["-c", "import numpy, onnxruntime; print()"]),
-            (FIRST_HIT, OURS, ["-m", "fgsbir_edge.cli", "query", str(self._drawings[0]), *common]),
-            (WRITTEN, OURS, [*adapt, *named]),
-            (START_FILES, OURS, [*adapt, *files]),
+        named = [*adapt, *(f"{file}={file.stem}.jpg" for file in self._drawings)]
+        files = [*adapt, *(f"{file}={DEMO_FOLDER / 'photos' / f'{file.stem}.jpg'}" for file in self._drawings)]
+        usual = default_threads()
+        kinds = [
+            Kind(START, "Python", ["-c", "print()"]),
+            Kind(START, "Python with NumPy and ONNX Runtime", ["-c", "import numpy, onnxruntime; print()"]),
+            Kind(FIRST_HIT, OURS, ["-m", "fgsbir_edge.cli", "query", str(self._drawings[0]), *common, *one]),
+            Kind(WRITTEN, OURS, [*named, *one]),
+            Kind(START_FILES, OURS, [*files, *one]),
         ]
+        if usual > 1:  # what a command takes that names no threads
+            unnamed = f"{OURS}, {usual} threads"
+            kinds += [Kind(WRITTEN, unnamed, named, usual), Kind(START_FILES, unnamed, files, usual)]
+        return kinds
 
-    def _research(self) -> list[tuple[str, str, list[str]]]:
+    def _research(self) -> list[Kind]:
         child = ["-m", "benchmarks.end_to_end_child"]
         drawings = [str(file) for file in self._drawings]
         return [
-            (START, "Python with PyTorch", ["-c", "import torch; print()"]),
-            (FIRST_HIT, RESEARCH, [*child, "query", str(self._folder), drawings[0]]),
-            (WRITTEN, RESEARCH, [*child, "adapt", str(self._folder), *drawings]),
+            Kind(START, "Python with PyTorch", ["-c", "import torch; print()"]),
+            Kind(FIRST_HIT, RESEARCH, [*child, "query", str(self._folder), drawings[0]]),
+            Kind(WRITTEN, RESEARCH, [*child, "adapt", str(self._folder), *drawings]),
         ]
 
     def _hand_over(self) -> None:

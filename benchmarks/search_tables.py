@@ -13,8 +13,8 @@ SMALL = (
     "faiss alone answers among 2,000 photos of 64 numbers in a hundredth of a millisecond. Ours spends as much in its core, and "
     "again in Python, on the way through the calls and on making ten hits with names. Where an index rounds, candidates are "
     "scored anew from stored features (26 photos with float16, 104 with int8); an adapter scores a thousand of them, about a "
-    "millisecond, which only large galleries hide. For a miss among a million photos no reason is established: an earlier run had "
-    "0.79 for 512 float32 numbers."
+    "millisecond, which only large galleries hide. For a miss among a million photos no reason is established: an earlier run "
+    "had 0.79 for 512 float32 numbers."
 )
 SEVERAL = ", several queries"  # how groups end whose rows take more than one query a call
 

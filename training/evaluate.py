@@ -95,15 +95,14 @@ class Encoded:
     def of(cls, tables: list[Table], large: Side, drawn: Side, reading: Reading) -> Encoded:
         """Read and encode every file once, however many tables name it: photos by `large`, sketches by `drawn`.
 
-        Raises what reading and encoding raise.
+        Each photo is encoded once: `large` itself takes the mean over shifted copies. Raises what reading and encoding raise.
         """
         encode, spec = large
         folder = tables[0].folder
         names = sorted({name for table in tables for name in table.photos})
         keys = list(dict.fromkeys(key for table in tables for key in table.sketches))
-        of_photos = photo_encode(encode, spec)
         return cls(
-            encode_rows(names, partial(photo_input, folder, spec=spec), of_photos, replace(reading, progress="photos")),
+            encode_rows(names, partial(photo_input, folder, spec=spec), encode, replace(reading, progress="photos")),
             encode_rows(keys, partial(sketch_input, folder, spec=drawn[1]), drawn[0], replace(reading, progress="sketches")),
         )
 
@@ -127,7 +126,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         say(f"note: {note}")
     encode, head, spec = open_model(arguments.model, arguments.threads)
     reading = Reading(arguments.batch, arguments.threads, arguments.skip_unreadable)
-    sides = ((encode, spec), open_sketches(arguments.model, arguments.threads, (encode, spec)))
+    sides = ((photo_encode(encode, spec), spec), open_sketches(arguments.model, arguments.threads, (encode, spec)))
     if arguments.protocol is None:  # only embeddings are needed, which are smaller than features
         sides = (_embedding(head, sides[0]), _embedding(head, sides[1]))
     encoded = Encoded.of(tables, *sides, reading)

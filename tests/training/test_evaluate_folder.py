@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from fgsbir_edge import Engine
 from fgsbir_edge.console import run
 from fgsbir_edge.formats.qmul import write_strokes_npz
 from fgsbir_edge.sketch import Sketch
 from tests.toy import outline
 from training import evaluate as command
+from training.data.folder import PairsFolder
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><polyline points="0,0 40,10 20,60" fill="none" stroke="black"/></svg>'
 
@@ -98,6 +100,25 @@ def test_the_whole_output(measure: Measure, data: Path, tmp_path: Path) -> None:
     assert "  bob" not in measure(data).err
     assert "images/s" not in found.err  # no bar where there is no terminal
     assert measure(data, "--bootstrap", "query").json["bootstrap"]["resamples"] == "query"
+
+
+def test_shifted_photos_are_embedded_as_the_device_embeds_them(
+    measure: Measure, bundle_path: Path, data: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "shifting"
+    shutil.copytree(bundle_path, model)
+    manifest = json.loads((model / "manifest.json").read_text())
+    manifest["input"]["photo_shift"] = 4
+    (model / "manifest.json").write_text(json.dumps(manifest))
+    assert measure(data, "--gallery", "all", "--ranks", tmp_path / "ranks.csv", model=model).code == 0
+    rows = list(csv.DictReader((tmp_path / "ranks.csv").read_text(encoding="utf-8").splitlines()))
+    folder = PairsFolder.read(data)
+    with Engine.open(bundle=model, threads=1) as engine:
+        for row in rows:
+            sketch = engine.encode_sketches([folder.sketch(row["sketch"])])
+            photo_rows = engine.encode_photos([folder.photo_path(row["photo"])])
+            likeness = engine.head.embed(sketch) @ engine.head.embed(photo_rows).T
+            np.testing.assert_allclose(float(row["similarity"]), likeness.item(), atol=2e-6)
 
 
 def test_all_photos_as_the_gallery(measure: Measure, data: Path) -> None:
