@@ -1,7 +1,8 @@
 """Configuration files: TOML tables into frozen dataclasses, every key and type checked.
 
 A dataclass is its own schema: fields without a default must be given, unknown keys are errors, a whole number may stand for a
-float. ``--set loss.temperature=0.05`` on a command line overrides one value, written as in TOML.
+float. ``--set loss.temperature=0.05`` on a command line overrides one value, written as in TOML; of a list of tables with names
+``--set data.sources.NAME.folder=DIR`` one table's.
 """
 
 from __future__ import annotations
@@ -84,11 +85,23 @@ def apply_setting(table: dict[str, Any], setting: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     *path, last = key.strip().split(".")
+    place: Any = table
     for name in path:
-        table = table.setdefault(name, {})
-        if not isinstance(table, dict):
+        place = _named(place, name, setting) if isinstance(place, list) else place.setdefault(name, {})
+        if not isinstance(place, (dict, list)):
             raise ConfigError(f"setting {setting!r}: {name!r} is not a table")
-    table[last] = value
+    if not isinstance(place, dict):
+        raise ConfigError(f"setting {setting!r}: {path[-1]!r} is a list; name one of its tables and a key of it")
+    place[last] = value
+
+
+def _named(tables: list[Any], name: str, setting: str) -> Any:
+    """The table of that name."""
+    found = [table for table in tables if isinstance(table, dict) and table.get("name") == name]
+    if len(found) != 1:
+        names = ", ".join(str(table["name"]) for table in tables if isinstance(table, dict) and "name" in table)
+        raise ConfigError(f"setting {setting!r}: {len(found)} tables are named {name!r}; there are {names or 'none with names'}")
+    return found[0]
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

@@ -106,7 +106,13 @@ def main() -> int:
     options.add_argument("--data", type=Path, required=True)
     options.add_argument("--out", type=Path, required=True)
     options.add_argument("--weights", help="as for training.supervised")
-    options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override for all variants; repeatable")
+    options.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="for all variants that do not set it themselves; repeatable",
+    )
     options.add_argument("--seeds", type=int, nargs="+", default=[0])
     arguments = options.parse_args()
 

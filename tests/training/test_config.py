@@ -66,6 +66,26 @@ def test_settings_override_single_values(tmp_path: Path) -> None:
     assert (read.count, read.inner, read.flag, read.pair) == (7, Inner("plain words", 0.5), True, (3.0, 4.0))
 
 
+def test_settings_reach_a_table_by_its_name(tmp_path: Path) -> None:
+    read = read_config(write(tmp_path, TEXT), Outer, ["parts.b.weight=3.5", "parts.a.name=c"])
+    assert read.parts == (Inner("c"), Inner("b", 3.5))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("parts.d.weight=3", "0 tables are named 'd'; there are a, b"),
+        ("parts.weight=3", "'parts' is a list; name one of its tables"),
+        ("parts.b.weight.more=3", "'weight' is not a table"),
+        ("pair.0.weight=3", "there are none with names"),
+        ("count.more=3", "'count' is not a table"),
+    ],
+)
+def test_settings_that_reach_nothing(tmp_path: Path, setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_config(write(tmp_path, TEXT), Outer, [setting])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
