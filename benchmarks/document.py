@@ -82,11 +82,11 @@ them anew. Times do not depend on what random photos look like.
 
 Processes are timed from their start to their first word, which comes when the work is done, and, of the processor, to their
 end: memory is the highest. Files are in the system's cache, and bytecode is written already. Ours is `fgsbir-edge query
-DRAWING.png` and `python -m fgsbir_edge.adapt` over a gallery file, five PNG drawings, one thread; in the last row the photos
-are files that the gallery does not hold, each of which is encoded five times over, shifted. What a start does not need is
-not loaded; storing the network as ONNX Runtime optimises it would save 5 ms, twice the size of the model, and tie the file
-to a kind of processor. Photos that push nobody away are no longer handed to the inner loop: adapters differ by rounding, a
-millionth of the largest coefficient, from those made before.
+DRAWING.png` and `python -m fgsbir_edge.adapt` over a gallery file, five PNG drawings, one thread, or as many as a command
+takes that is told none; where photos come from files, the gallery does not hold them, and each is encoded five times over,
+shifted. What a start does not need is not loaded; storing the network as ONNX Runtime optimises it would save 5 ms, twice the
+size of the model, and tie the file to a kind of processor. Photos that push nobody away are no longer handed to the inner
+loop: adapters differ by rounding, a millionth of the largest coefficient, from those made before.
 """
 
 _FIT = """
