@@ -335,12 +335,11 @@ class Engine:
 
         Raises UnknownPhotoError with the nearest names.
         """
-        index = self.gallery.index
         rows = []
         for photo in photos:
             name = self.gallery.name_of(photo)
             if name is not None:
-                rows.append(index.features([index.positions[name]]))
+                rows.append(self.gallery.features([name]))
             elif os.path.isfile(photo):
                 rows.append(self.encode_photos([photo]))
             else:

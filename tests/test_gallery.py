@@ -282,6 +282,31 @@ def test_changes_of_another_process_are_seen(bundle: Bundle, head: Head, path: P
         assert reader.search(FEATURE_ROWS[:1], head=head)[0][0].name != "0000.jpg"
 
 
+@pytest.mark.parametrize("look", [1, 2, 3])
+def test_features_are_those_of_the_names_while_another_process_removes_photos(
+    bundle: Bundle, path: Path, monkeypatch: pytest.MonkeyPatch, look: int
+) -> None:
+    """The file changes just before the gallery looks for the first, second or third time whether it has."""
+    filled(bundle, FEATURE_ROWS[:5], str(path)).close()
+    wanted = stored(FEATURE_ROWS[[4]])
+    with Gallery.open(path, bundle) as other, opened(bundle, path) as engine:
+        assert len(engine.gallery.index.entries) == 5
+        real, looks = Store.data_version, 0
+
+        def changing(store: Store) -> int:
+            nonlocal looks
+            if store is not other._store:
+                looks += 1
+                if looks == look:
+                    other.remove(["0000.jpg", "0001.jpg"])
+            return real(store)
+
+        monkeypatch.setattr(Store, "data_version", changing)
+        np.testing.assert_array_equal(engine.gallery.features(["0004.jpg"]), wanted)
+        np.testing.assert_array_equal(engine.photo_features(["0004.jpg"]), wanted)
+        assert looks >= look
+
+
 def test_read_only_gallery_answers_and_refuses_to_change(bundle: Bundle, head: Head, path: Path) -> None:
     filled(bundle, path=str(path)).close()
     before = path.read_bytes()

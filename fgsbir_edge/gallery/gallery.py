@@ -269,15 +269,18 @@ class Gallery:
 
     def positions(self, names: Sequence[str]) -> list[int]:
         """Positions of photos in ``items()``. Raises UnknownPhotoError with the nearest names."""
-        known = self.index.positions
-        for name in names:
-            if name not in known:
-                raise self.unknown(name)
-        return [known[name] for name in names]
+        return self._positions(self.index, names)
 
     def features(self, names: Sequence[str]) -> Float32:
         """Stored features of photos, float32 [n, C] (float16 precision). Raises UnknownPhotoError."""
-        return self.index.features(self.positions(names))
+        index = self.index  # one for both: another process may change the file between two
+        return index.features(self._positions(index, names))
+
+    def _positions(self, index: PhotoIndex, names: Sequence[str]) -> list[int]:
+        for name in names:
+            if name not in index.positions:
+                raise self.unknown(name)
+        return [index.positions[name] for name in names]
 
     def ids_of(self, names: Sequence[str]) -> dict[str, int]:
         """The ids of those photos that are here; a photo whose file has changed has another one."""

@@ -41,7 +41,8 @@ class Publisher:
         from tqdm import tqdm
 
         there = dict(self._states())
-        index, items = self._gallery.index, [item for item in self._gallery.items() if item.name in self._gallery.index.positions]
+        index = self._gallery.index
+        items = [item for item in self._gallery.items() if item.name in index.positions]
         batch = self._server.options.batch
         with tqdm(total=len(items), desc="publishing", unit="photo", disable=None if progress is None else not progress) as bar:
             for first in range(0, len(items), batch):
