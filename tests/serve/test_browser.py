@@ -180,6 +180,7 @@ def test_fingers_draw_and_tap_on_a_phone(screen: NewScreen) -> None:
     for kind, (x, y) in zip(("touchStart", "touchMove", "touchMove"), page.at(LINE), strict=True):
         finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
     finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.page.wait_for_selector("#undo:enabled")  # the stroke has ended: photos found under way move no more
     name = page.settled()[0]
     assert page.page.evaluate("scrollY") == 0, "the board does not scroll"
     page.photo(name).tap()
